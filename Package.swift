@@ -1,0 +1,92 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Kernels are always optimised, also under a debug build: the tests measure the code that ships.
+// Contraction is off, so that a fused multiply-add happens exactly where the source says so.
+let kernelSettings: [CSetting] = [
+    .unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror"])
+]
+
+let package = Package(
+    name: "geeps",
+    products: [
+        .library(name: "GeePS", targets: ["GeePS"]),
+        .library(name: "GeePSNN", targets: ["GeePSNN"]),
+        .library(name: "Safetensors", targets: ["Safetensors"]),
+        .executable(name: "geeps", targets: ["GeePSCLI"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    ],
+    targets: [
+        // Cellar: C that Swift calls.
+        .target(name: "CGeePSKernels", cSettings: kernelSettings),
+        .target(name: "CGeePSShims", cSettings: [.define("_GNU_SOURCE")]),
+        .systemLibrary(name: "CDNNL", providers: [.apt(["libdnnl-dev"])]),
+        .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
+
+        // Rooms, bottom to top; an arrow that is not here does not compile.
+        .target(name: "GeePSCore", dependencies: ["CGeePSShims"]),
+        .target(name: "Safetensors"),
+        .target(name: "GeePSDevice", dependencies: ["GeePSCore", "CGeePSKernels"]),
+        .target(name: "GeePSMemory", dependencies: ["GeePSCore", "GeePSDevice"]),
+        .target(name: "GeePSClient", dependencies: ["GeePSCore", "GeePSDevice", "GeePSMemory"]),
+        .target(name: "GeePSServer", dependencies: ["GeePSCore", "CGeePSKernels"]),
+        .target(name: "GeePSTransport", dependencies: ["GeePSCore", "CGeePSShims"]),
+        .target(
+            name: "GeePS",
+            dependencies: [
+                "GeePSCore", "GeePSDevice", "GeePSMemory", "GeePSClient", "GeePSServer",
+                "GeePSTransport", "CGeePSShims",
+            ]),
+        .target(
+            name: "GeePSNN",
+            dependencies: [
+                "GeePSCore", "GeePSDevice", "GeePSMemory", "GeePSClient", "Safetensors", "CDNNL",
+                "CZlib",
+            ]),
+        .target(name: "GeePSSimulation", dependencies: ["GeePSCore"]),
+
+        // Doors.
+        .executableTarget(
+            name: "GeePSCLI",
+            dependencies: [
+                "GeePS", "GeePSCore", "GeePSNN", "GeePSSimulation", "GeePSServer", "GeePSClient",
+                "GeePSMemory", "GeePSDevice", "GeePSTransport", "Safetensors", "CGeePSKernels",
+                "CGeePSShims",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Yams", package: "Yams"),
+            ]),
+
+        .testTarget(name: "GeePSCoreTests", dependencies: ["GeePSCore"]),
+        .testTarget(name: "SafetensorsTests", dependencies: ["Safetensors"]),
+        .testTarget(name: "GeePSMemoryTests", dependencies: ["GeePSMemory", "GeePSDevice", "GeePSCore"]),
+        .testTarget(
+            name: "GeePSClientTests",
+            dependencies: [
+                "GeePSClient", "GeePSServer", "GeePSTransport", "GeePSMemory", "GeePSDevice",
+                "GeePSCore",
+            ]),
+        .testTarget(name: "GeePSServerTests", dependencies: ["GeePSServer", "GeePSCore", "CGeePSKernels"]),
+        .testTarget(name: "GeePSTransportTests", dependencies: ["GeePSTransport", "GeePSCore"]),
+        .testTarget(name: "GeePSNNTests", dependencies: ["GeePSNN", "GeePSCore", "Safetensors"]),
+        .testTarget(name: "GeePSTests", dependencies: ["GeePS", "GeePSTransport", "GeePSCore", "CGeePSShims"]),
+        .testTarget(name: "GeePSSimulationTests", dependencies: ["GeePSSimulation", "GeePSCore"]),
+        .testTarget(name: "GeePSCLITests", dependencies: ["GeePSCLI", "Safetensors"]),
+    ]
+)
+
+for target in package.targets where target.type != .system && target.type != .plugin {
+    let isC = target.name.hasPrefix("C") && target.name.hasPrefix("CGeePS")
+    if isC { continue }
+    target.swiftSettings =
+        (target.swiftSettings ?? []) + [
+            .enableUpcomingFeature("ExistentialAny"),
+            .enableUpcomingFeature("InternalImportsByDefault"),
+            .enableUpcomingFeature("MemberImportVisibility"),
+            .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+            .enableExperimentalFeature("Lifetimes"),
+            .treatAllWarnings(as: .error),
+        ]
+}

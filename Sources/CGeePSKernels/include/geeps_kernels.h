@@ -1,0 +1,3 @@
+#ifndef GEEPS_KERNELS_H
+#define GEEPS_KERNELS_H
+#endif

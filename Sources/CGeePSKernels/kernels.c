@@ -1,0 +1,1 @@
+#include "geeps_kernels.h"

@@ -1,0 +1,4 @@
+@main
+enum Geeps {
+    static func main() {}
+}

@@ -1,0 +1,40 @@
+/// What a layer is; shapes are found when the network is built for an input.
+public enum LayerKind: Hashable, Sendable {
+    /// Fully connected; flattens its input in C, H, W order.
+    case linear(out: Int)
+    /// Square kernel; weights are OIHW.
+    case convolution(out: Int, kernel: Int, stride: Int, padding: Int)
+    /// Floor mode, padding with minus infinity, as PyTorch.
+    case maxPooling(kernel: Int, stride: Int, padding: Int)
+    /// Floor mode, padding counts as zeros in the mean, as PyTorch.
+    case averagePooling(kernel: Int, stride: Int, padding: Int)
+    case relu
+    case tanh
+    case sigmoid
+    /// Each value is zeroed with this probability while training, the others scaled by 1 / (1 - p).
+    case dropout(probability: Double)
+    case flatten
+}
+
+/// A layer of a job's model.
+public struct LayerConfiguration: Hashable, Sendable {
+    /// Unique in the model; its parameters are `<name>.weight` and `<name>.bias`.
+    public var name: String
+    /// What it computes.
+    public var kind: LayerKind
+
+    /// A named layer.
+    public init(name: String, kind: LayerKind) {
+        self.name = name
+        self.kind = kind
+    }
+}
+
+/// A chain of layers; softmax cross-entropy (mean over the batch) closes it.
+public struct ModelConfiguration: Hashable, Sendable {
+    /// From the input to the logits.
+    public var layers: [LayerConfiguration]
+
+    /// A chain of layers.
+    public init(layers: [LayerConfiguration]) { self.layers = layers }
+}
