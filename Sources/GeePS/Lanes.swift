@@ -1,0 +1,233 @@
+internal import GeePSCore
+internal import GeePSServer
+internal import GeePSTransport
+
+/// A number that all processes of a job share and strangers do not know; opens every lane.
+struct LaneToken: Sendable, Equatable {
+    let bytes: [UInt8]
+
+    static let byteCount = 16
+
+    /// Rank 0 draws it.
+    static func agree(_ membership: Membership, deadline: Deadline) throws(LaunchError) -> LaneToken {
+        var random = SystemRandomNumberGenerator()
+        let own = (0..<byteCount).map { _ in UInt8.random(in: .min ... .max, using: &random) }
+        return LaneToken(
+            bytes: try membership.broadcast(own, label: "lane token", deadline: deadline))
+    }
+
+    /// Whether `payload` is the token; takes the same time wherever they differ.
+    func matches(_ payload: UnsafeRawBufferPointer) -> Bool {
+        guard payload.count == bytes.count else { return false }
+        return zip(payload, bytes).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) } == 0
+    }
+}
+
+/// Connects this worker to every keeper of the job.
+struct LaneDialer {
+    let configuration: NodeConfiguration
+    let membership: Membership
+    let token: LaneToken
+    let deadline: Deadline
+
+    /// Connections by keeper and lane; those to keepers of this process do not leave it.
+    func connectAll(to server: Server) throws(LaunchError) -> [[any Connection]] {
+        var connections: [[any Connection]] = []
+        for keeper in 0..<configuration.keeperCount {
+            let owner = keeper % configuration.worldSize
+            do throws(TransportError) {
+                connections.append(
+                    owner == configuration.rank
+                        ? try connectInside(server, keeper: keeper)
+                        : try connectOutside(keeper: keeper, owner: owner))
+            } catch {
+                throw LaunchError(
+                    .address,
+                    "lane to keeper \(keeper) of \(membership.processes[owner].name): \(error.message)")
+            }
+        }
+        return connections
+    }
+
+    private func connectInside(_ server: Server, keeper: Int) throws(TransportError)
+        -> [any Connection]
+    {
+        let (near, far) = InProcess.pair(
+            names: ("rank \(configuration.rank)", "keeper \(keeper)"),
+            options: configuration.transport)
+        try server.serve(far, worker: configuration.rank, keeper: keeper, lane: 0, laneCount: 1)
+        return [near]
+    }
+
+    private func connectOutside(keeper: Int, owner: Int) throws(TransportError)
+        -> [any Connection]
+    {
+        let endpoint = try Endpoint(decoding: membership.processes[owner].endpoint)
+        var options = configuration.transport
+        options.peerName = "rank \(owner)"
+        let first = try dial(
+            endpoint, carrier: configuration.carrier, options: options, deadline: deadline)
+        let laneCount = configuration.laneCount ?? defaultLaneCount(first.carrier)
+        var lanes = [first]
+        while lanes.count < laneCount {
+            lanes.append(
+                try dial(
+                    endpoint, carrier: .fixed(first.carrier), options: options, deadline: deadline))
+        }
+        for (lane, connection) in lanes.enumerated() {
+            try introduce(connection, keeper: keeper, lane: lane, laneCount: laneCount)
+        }
+        return lanes
+    }
+
+    /// Four sockets in parallel are twice one socket (measured); several keepers are parallel already.
+    private func defaultLaneCount(_ carrier: Carrier) -> Int {
+        switch carrier {
+        case .tcp, .unixSocket: max(1, 4 / configuration.keeperCount)
+        case .sharedMemory, .inProcess: 1
+        }
+    }
+
+    private func introduce(
+        _ connection: any Connection, keeper: Int, lane: Int, laneCount: Int
+    ) throws(TransportError) {
+        var hello = FrameHeader(.hello)
+        hello.sender = UInt32(configuration.rank)
+        hello.tick = UInt64(lane)
+        hello.second = UInt64(laneCount)
+        hello.third = UInt64(keeper)
+        try connection.send(hello, bytes: token.bytes)
+        let answer = try connection.receive(deadline: deadline)
+        switch answer.header.kind {
+        case .welcome: return
+        case .refusal:
+            throw TransportError(
+                .refused, "\(connection.peer): \(String(decoding: answer.payload, as: UTF8.self))")
+        default:
+            throw TransportError(
+                .malformed,
+                "\(connection.peer) answered hello by a \(answer.header.kind) frame, expected welcome")
+        }
+    }
+}
+
+/// Takes the lanes that other processes open to the keepers of this one. Strangers are turned away.
+final class LaneAcceptor: @unchecked Sendable {
+    // Sendable: `handshakes` and `greeting` are guarded by `signal`; the rest is constant after init.
+    private let listener: Listener
+    private let server: Server
+    private let token: LaneToken
+    private let log: @Sendable (String) -> Void
+    private let signal = Signal()
+    private var handshakes: [Handshake] = []
+    private var greeting = 0
+    private var nextHandshake = 0
+    private var thread: DedicatedThread?
+
+    private final class Handshake {
+        let index: Int
+        var thread: DedicatedThread?
+        var isDone = false
+        init(_ index: Int) { self.index = index }
+    }
+
+    /// Handshakes at a time; more callers wait in the listener's queue.
+    private static let handshakesMaximum = 64
+    /// How long a caller may take to say hello.
+    private static let handshakeTimeout = Duration.seconds(5)
+
+    init(
+        listener: Listener, server: Server, token: LaneToken, log: @escaping @Sendable (String) -> Void
+    ) {
+        self.listener = listener
+        self.server = server
+        self.token = token
+        self.log = log
+        thread = DedicatedThread(name: "lane acceptor") { [self] in run() }
+    }
+
+    /// Takes no more lanes; ends when handshakes in progress have ended.
+    func close() {
+        listener.close()
+        thread?.join()
+        thread = nil
+        for handshake in signal.withLock({ handshakes }) { handshake.thread?.join() }
+    }
+
+    private func run() {
+        while true {
+            do throws(TransportError) {
+                let connection = try listener.accept(deadline: nil)
+                startHandshake(connection)
+            } catch {
+                if error.code == .closed { return }
+                log("accepting lanes: \(error.message)")
+            }
+        }
+    }
+
+    private func greet(_ connection: any Connection) {
+        do throws(TransportError) {
+            let hello = try connection.receive(deadline: .after(Self.handshakeTimeout))
+            guard hello.header.kind == .hello, token.matches(hello.payload) else {
+                try? connection.send(
+                    FrameHeader(.refusal), bytes: Array("this is not a lane of this job".utf8))
+                log("\(connection.peer) opened a lane without this job's token: refused")
+                connection.close()
+                return
+            }
+            try connection.send(
+                FrameHeader(.welcome), payload: UnsafeRawBufferPointer(start: nil, count: 0))
+            try server.serve(
+                connection, worker: Int(hello.header.sender),
+                keeper: Int(truncatingIfNeeded: hello.header.third),
+                lane: Int(truncatingIfNeeded: hello.header.tick),
+                laneCount: Int(truncatingIfNeeded: hello.header.second))
+        } catch {
+            log("lane from \(connection.peer) refused: \(error.message)")
+            connection.close()
+        }
+    }
+
+    /// Greets on a thread of its own: a caller may be silent for its whole handshake and must not hold up
+    /// others.
+    private func startHandshake(_ connection: any Connection) {
+        signal.lock()
+        while greeting >= Self.handshakesMaximum { _ = signal.wait() }
+        greeting += 1
+        let done = handshakes.filter(\.isDone)
+        handshakes.removeAll(where: \.isDone)
+        let index = nextHandshake
+        nextHandshake += 1
+        let handshake = Handshake(index)
+        handshakes.append(handshake)
+        handshake.thread = DedicatedThread(name: "lane handshake") { [self] in
+            greet(connection)
+            finishHandshake(index)
+        }
+        signal.unlock()
+        for old in done { old.thread?.join() }
+    }
+
+    private func finishHandshake(_ index: Int) {
+        signal.withLock {
+            handshakes.first { $0.index == index }?.isDone = true
+            greeting -= 1
+            signal.wakeAll()
+        }
+    }
+}
+
+extension Connection {
+    /// Sends a short payload.
+    fileprivate func send(_ header: FrameHeader, bytes: [UInt8]) throws(TransportError) {
+        let result = bytes.withUnsafeBytes { payload -> Result<Void, TransportError> in
+            do throws(TransportError) {
+                return .success(try send(header, payload: payload))
+            } catch {
+                return .failure(error)
+            }
+        }
+        try result.get()
+    }
+}

@@ -1,0 +1,71 @@
+public import GeePSCore
+public import GeePSTransport
+
+/// What a process must know to take part in a job. All but `rank` and the addresses is equal everywhere, and
+/// checked to be at the join.
+public struct NodeConfiguration: Sendable {
+    /// This process; rank 0 gives the initial values.
+    public var rank = 0
+    /// Processes, each one a worker.
+    public var worldSize = 1
+    /// Keepers; keeper `k` lives in the process of rank `k % worldSize`.
+    public var keeperCount = 1
+    /// "host:port" of rank 0.
+    public var rendezvous = "127.0.0.1:0"
+    /// Interface that data lanes are accepted on.
+    public var interface = "127.0.0.1"
+    /// Port of the data lanes; 0 lets the kernel choose.
+    public var port: UInt16 = 0
+    /// How frames travel.
+    public var carrier = CarrierChoice.auto
+    /// Parallel connections to each keeper; nil chooses by the carrier.
+    public var laneCount: Int?
+    /// What may be chosen about connections.
+    public var transport = TransportOptions()
+    /// How long to wait for all processes.
+    public var joinTimeout = Duration.seconds(60)
+    /// How long a read or an update waits before it fails.
+    public var waitTimeout = Duration.seconds(120)
+    /// The tables.
+    public var tables: [TableLayout]
+    /// Most bytes in a block.
+    public var blockBytes = Limits.blockBytesDefault
+    /// How far reads may lag.
+    public var staleness = Staleness.bulkSynchronous
+    /// What keepers do with updates.
+    public var optimizer: OptimizerConfiguration
+    /// What else must be equal in all processes, "key: value" a line: the model, the data.
+    public var agreement = ""
+    /// Times of the control plane.
+    public var control = ControlSettings()
+
+    /// A job of one process.
+    public init(tables: [TableLayout], optimizer: OptimizerConfiguration) {
+        self.tables = tables
+        self.optimizer = optimizer
+    }
+
+    /// The shard map of the job.
+    public var map: ShardMap {
+        ShardMap(tables: tables, keeperCount: keeperCount, blockBytes: blockBytes)
+    }
+
+    /// The keepers that live in this process.
+    var ownKeepers: [Int] { (0..<keeperCount).filter { $0 % worldSize == rank } }
+
+    /// The text that all processes of the job must share.
+    var fullAgreement: String {
+        var lines = [
+            "frame version: \(FrameHeader.version)", "workers: \(worldSize)",
+            "keepers: \(keeperCount)", "block bytes: \(blockBytes)", "staleness: \(staleness)",
+            "optimizer: \(optimizer.rule)", "learning rate: \(optimizer.learningRate)",
+            "schedule: \(optimizer.schedule)", "weight decay: \(optimizer.weightDecay)",
+            "reduction: \(optimizer.reduction)",
+        ]
+        for table in tables {
+            lines.append("table \(table.name): \(table.rowCount) rows of \(table.rowWidth)")
+        }
+        if !agreement.isEmpty { lines.append(agreement) }
+        return lines.joined(separator: "\n")
+    }
+}

@@ -1,0 +1,103 @@
+internal import GeePSCore
+internal import GeePSDevice
+internal import GeePSMemory
+import Synchronization
+
+/// All tables of a client and the lanes to their keepers: the store the access manager lends from.
+final class Store: ParameterStore {
+    private let tables: [TableCopy]
+    private let lanes: [Lane]
+    private let stall = Atomic<UInt64>(0)
+
+    init(
+        configuration: ClientConfiguration, device: any Device, connections: [[any Connection]]
+    ) throws(AccessError) {
+        let map = configuration.map
+        let keeperNames = connections.enumerated().map { keeper, lanes in
+            "keeper \(keeper) at \(lanes.first?.peer ?? "nowhere")"
+        }
+        var tables: [TableCopy] = []
+        for table in map.tables.indices {
+            do throws(DeviceError) {
+                tables.append(
+                    try TableCopy(
+                        index: table, map: map, device: device, staleness: configuration.staleness,
+                        waitTimeout: configuration.waitTimeout, keeperName: { keeperNames[$0] }))
+            } catch {
+                throw AccessError(
+                    .outOfMemory,
+                    "parameter cache of table \(map.tables[table].name): \(error.message)")
+            }
+        }
+        self.tables = tables
+        lanes = connections.enumerated().flatMap { keeper, connections in
+            connections.enumerated().map { index, connection in
+                Lane(
+                    keeper: keeper, laneIndex: index, laneCount: connections.count,
+                    rank: configuration.rank, connection: connection, map: map, tables: tables,
+                    staleness: configuration.staleness, learningRate: configuration.learningRate)
+            }
+        }
+    }
+
+    /// Starts the lanes' threads; the first connection that breaks fails everything.
+    func start() {
+        for lane in lanes {
+            lane.start { [weak self] error, lane in
+                self?.fail(
+                    AccessError(
+                        error.code == .malformed ? .protocolViolation : .peerLost,
+                        "connection to keeper \(lane.keeper) at \(lane.peer): \(error.message)"))
+            }
+        }
+    }
+
+    func initialise(_ table: TableIndex) {
+        for lane in lanes { lane.initialise(table: table) }
+    }
+
+    func fail(_ error: AccessError) {
+        for table in tables { table.fail(error) }
+        for lane in lanes { lane.abort() }
+    }
+
+    func close() {
+        for lane in lanes { lane.close() }
+    }
+
+    var bytesSent: UInt64 { lanes.reduce(0) { $0 + $1.bytesSent } }
+    var bytesReceived: UInt64 { lanes.reduce(0) { $0 + $1.bytesReceived } }
+    var stallNanoseconds: UInt64 { stall.load(ordering: .relaxed) }
+
+    func countStall(since start: UInt64) {
+        stall.wrappingAdd(monotonicNanoseconds() - start, ordering: .relaxed)
+    }
+
+    // MARK: ParameterStore
+
+    func cachedRows(of table: TableIndex) -> UnsafePointer<Float> { tables[table].rows }
+
+    func waitForAge(of table: TableIndex, atLeast least: Tick, unless stop: StopFlag?)
+        throws(AccessError)
+    {
+        try tables[table].waitForAge(atLeast: least, unless: stop)
+    }
+
+    func wakeWaiters() { for table in tables { table.wakeWaiters() } }
+
+    func freshness(of table: TableIndex) -> Freshness? { tables[table].freshness }
+
+    func withStableRows<R>(of table: TableIndex, _ body: (UnsafePointer<Float>) -> R) -> R {
+        tables[table].withStableRows(body)
+    }
+
+    func log(of table: TableIndex, tick: Tick, isOverwritten: Bool) throws(AccessError)
+        -> UnsafeMutablePointer<Float>
+    {
+        try tables[table].log(tick: tick.count, isOverwritten: isOverwritten)
+    }
+
+    func raiseClock(of table: TableIndex) {
+        for lane in lanes { lane.commit(table: table) }
+    }
+}

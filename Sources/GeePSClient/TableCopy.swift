@@ -1,0 +1,216 @@
+internal import GeePSCore
+internal import GeePSDevice
+internal import GeePSMemory
+
+/// A worker's copy of one table: the cached rows, their age, and the log of updates on their way out.
+final class TableCopy: @unchecked Sendable {
+    // Sendable: `state` is guarded by `signal`; cached rows are written under `rowsLock`.
+    let index: TableIndex
+    let layout: TableLayout
+    private let blocks: [Block]
+    private let cache: DeviceBuffer
+    private let device: any Device
+    private let logsMaximum: Int
+    private let waitTimeout: Duration
+    private let keeperName: @Sendable (Int) -> String
+    private let rowsLock = Signal()
+    private let signal = Signal()
+    private var state: State
+
+    private struct State {
+        // By block of the table: age of the cached rows (nil: none yet), last own tick the keeper has.
+        var ages: [UInt64?]
+        var acknowledged: [UInt64]
+        // The least of `ages`, and how many blocks are not beyond it.
+        var age: UInt64?
+        var laggards: Int
+        var version: UInt64 = 0
+        var logs: [Log] = []
+        var failure: AccessError?
+        var waiters = 0
+    }
+
+    /// The update of one tick.
+    private final class Log {
+        let buffer: DeviceBuffer
+        var tick: UInt64?
+        init(_ buffer: consuming DeviceBuffer) { self.buffer = buffer }
+    }
+
+    init(
+        index: TableIndex, map: ShardMap, device: any Device, staleness: Staleness,
+        waitTimeout: Duration, keeperName: @escaping @Sendable (Int) -> String
+    ) throws(DeviceError) {
+        self.index = index
+        layout = map.tables[index]
+        blocks = Array(map.blocks[map.blocksOfTable[index]])
+        self.device = device
+        self.waitTimeout = waitTimeout
+        self.keeperName = keeperName
+        // One being filled, one on its way, one for each clock this worker may be ahead.
+        switch staleness {
+        case .clocks(let lag): logsMaximum = 2 + Int(lag)
+        case .unbounded: logsMaximum = 4
+        }
+        cache = try device.allocate(byteCount: layout.byteCount, for: .parameterCache)
+        state = State(
+            ages: Array(repeating: nil, count: blocks.count),
+            acknowledged: Array(repeating: 0, count: blocks.count), laggards: blocks.count)
+    }
+
+    // MARK: Rows
+
+    var rows: UnsafePointer<Float> { UnsafePointer(cache.floats) }
+
+    var freshness: Freshness? {
+        signal.withLock {
+            state.age.map { Freshness(age: Tick($0), version: state.version) }
+        }
+    }
+
+    func withStableRows<R>(_ body: (UnsafePointer<Float>) -> R) -> R {
+        rowsLock.withLock { body(rows) }
+    }
+
+    /// Writes fresh rows of block number `block` of this table to the cache; `stored` makes them visible.
+    func store(_ payload: UnsafeRawBufferPointer, block: Int) {
+        guard let source = payload.baseAddress else { return }
+        let first = blocks[block].rows.lowerBound * layout.rowWidth
+        rowsLock.withLock {
+            device.copy(
+                source.assumingMemoryBound(to: Float.self),
+                count: payload.count / MemoryLayout<Float>.stride, into: cache.floats + first)
+        }
+    }
+
+    /// Notes the news about a block; `age` is nil when no rows were stored.
+    func note(block: Int, age: UInt64?, acknowledged: UInt64) {
+        signal.withLock {
+            state.acknowledged[block] = max(state.acknowledged[block], acknowledged)
+            if let age {
+                state.version += 1
+                raise(block: block, to: age)
+            }
+            if state.waiters > 0 { signal.wakeAll() }
+        }
+    }
+
+    func waitForAge(atLeast least: Tick, unless stop: StopFlag?) throws(AccessError) {
+        signal.lock()
+        defer { signal.unlock() }
+        var deadline: Deadline?
+        while state.age ?? 0 < least.count || state.age == nil {
+            try checkUsable(stop)
+            let limit = deadline ?? .after(waitTimeout)
+            deadline = limit
+            guard wait(until: limit) else { throw ageTimedOut(least) }
+        }
+    }
+
+    // MARK: Updates
+
+    /// The log of `tick`; waits for the acknowledgement of an old one when all are in use.
+    func log(tick: UInt64, isOverwritten: Bool) throws(AccessError) -> UnsafeMutablePointer<Float> {
+        signal.lock()
+        defer { signal.unlock() }
+        if let log = state.logs.first(where: { $0.tick == tick }) { return log.buffer.floats }
+        let log = try freeLog()
+        log.tick = tick
+        if !isOverwritten { device.zero(log.buffer.floats, count: layout.valueCount) }
+        return log.buffer.floats
+    }
+
+    /// Values to push for block number `block` and `tick`; nil when there was no update in that tick.
+    func payload(block: Int, tick: UInt64) -> UnsafeRawBufferPointer? {
+        let first: UnsafeMutablePointer<Float>? = signal.withLock {
+            state.logs.first { $0.tick == tick }?.buffer.floats
+        }
+        guard let first else { return nil }
+        let rows = blocks[block].rows
+        return UnsafeRawBufferPointer(
+            start: first + rows.lowerBound * layout.rowWidth, count: rows.count * layout.rowBytes)
+    }
+
+    // MARK: Ends
+
+    /// Lets every present and future wait fail.
+    func fail(_ error: AccessError) {
+        signal.withLock {
+            if state.failure == nil { state.failure = error }
+            signal.wakeAll()
+        }
+    }
+
+    func wakeWaiters() { signal.withLock { signal.wakeAll() } }
+
+    // MARK: Inside, under `signal`
+
+    private func raise(block: Int, to age: UInt64) {
+        let wasLaggard = state.ages[block] == nil || state.ages[block] == state.age
+        state.ages[block] = max(state.ages[block] ?? 0, age)
+        if wasLaggard, state.ages[block] != state.age { state.laggards -= 1 }
+        guard state.laggards == 0 else { return }
+        let least = state.ages.reduce(UInt64.max) { min($0, $1 ?? 0) }
+        state.age = least
+        state.laggards = state.ages.count { $0 == least }
+    }
+
+    private func wait(until deadline: Deadline) -> Bool {
+        state.waiters += 1
+        defer { state.waiters -= 1 }
+        return signal.wait(until: deadline)
+    }
+
+    private func checkUsable(_ stop: StopFlag?) throws(AccessError) {
+        if let failure = state.failure { throw failure }
+        if let stop, stop.isRaised { throw AccessError(.closed, "the wait was called off") }
+    }
+
+    private func freeLog() throws(AccessError) -> Log {
+        var deadline: Deadline?
+        while true {
+            try checkUsable(nil)
+            if let log = state.logs.first(where: isFree) { return log }
+            if state.logs.count < logsMaximum { return try newLog() }
+            let limit = deadline ?? .after(waitTimeout)
+            deadline = limit
+            guard wait(until: limit) else { throw logTimedOut() }
+        }
+    }
+
+    /// A log is free when every keeper has what is in it. The log of tick 0 holds initial values; they are
+    /// there once rows have come back.
+    private func isFree(_ log: Log) -> Bool {
+        guard let tick = log.tick else { return true }
+        if tick == 0 { return state.age != nil }
+        return state.acknowledged.allSatisfy { $0 >= tick }
+    }
+
+    private func newLog() throws(AccessError) -> Log {
+        do {
+            let log = Log(try device.allocate(byteCount: layout.byteCount, for: .updateLog))
+            state.logs.append(log)
+            return log
+        } catch {
+            throw AccessError(.outOfMemory, "update log of table \(layout.name): \(error.message)")
+        }
+    }
+
+    private func ageTimedOut(_ least: Tick) -> AccessError {
+        let block = state.ages.firstIndex { $0 ?? 0 < least.count || $0 == nil } ?? 0
+        let have = state.ages[block].map { "have age \($0)" } ?? "no initial values came"
+        return AccessError(
+            .deadline,
+            "read of table \(layout.name) waited \(waitTimeout) for rows \(blocks[block].rows) of age "
+                + "\(least) from \(keeperName(blocks[block].keeper)): \(have)")
+    }
+
+    private func logTimedOut() -> AccessError {
+        let oldest = state.logs.compactMap(\.tick).min() ?? 0
+        let block = state.acknowledged.firstIndex { $0 < oldest } ?? 0
+        return AccessError(
+            .deadline,
+            "update of table \(layout.name) waited \(waitTimeout) for \(keeperName(blocks[block].keeper)) "
+                + "to acknowledge rows \(blocks[block].rows) of tick \(oldest)")
+    }
+}

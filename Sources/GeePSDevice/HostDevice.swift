@@ -1,0 +1,107 @@
+import Glibc
+import Synchronization
+
+/// The host's memory as a device, with a limit that is enforced.
+public final class HostDevice: Device {
+    public let name = "host"
+    /// Most bytes in use at once; nil: what the host has.
+    public let limitBytes: Int?
+    private let usage = Mutex(Usage())
+
+    private struct Usage {
+        var byPurpose = [Int](repeating: 0, count: MemoryPurpose.allCases.count)
+        var total = 0
+        var peak = 0
+        var allocations = 0
+    }
+
+    /// A host device that lends at most `limitBytes`.
+    public init(limitBytes: Int? = nil) { self.limitBytes = limitBytes }
+
+    public func allocate(
+        byteCount: Int, for purpose: MemoryPurpose
+    ) throws(DeviceError) -> DeviceBuffer {
+        let size = max(64, (byteCount + 63) / 64 * 64)
+        try reserve(size, for: purpose)
+        var address: UnsafeMutableRawPointer?
+        guard posix_memalign(&address, size >= 2 << 20 ? 2 << 20 : 64, size) == 0, let address else {
+            giveBack(size, of: purpose)
+            throw DeviceError(
+                .outOfMemory, "host: the system has no \(size) bytes left for \(purpose.rawValue)")
+        }
+        if size >= 2 << 20 { madvise(address, size, MADV_HUGEPAGE) }
+        memset(address, 0, size)
+        return DeviceBuffer(address: address, byteCount: byteCount) { [self] address in
+            Glibc.free(address)
+            giveBack(size, of: purpose)
+        }
+    }
+
+    public var bytesInUse: [Int] { usage.withLock { $0.byPurpose } }
+    public var bytesPeak: Int { usage.withLock { $0.peak } }
+    public var allocationCount: Int { usage.withLock { $0.allocations } }
+
+    private func reserve(_ size: Int, for purpose: MemoryPurpose) throws(DeviceError) {
+        let inUse: Int? = usage.withLock { usage in
+            if let limitBytes, usage.total + size > limitBytes { return usage.total }
+            usage.total += size
+            usage.peak = max(usage.peak, usage.total)
+            usage.byPurpose[purpose.index] += size
+            usage.allocations += 1
+            return nil
+        }
+        guard let inUse else { return }
+        throw DeviceError(
+            .outOfMemory,
+            "host: \(size) bytes for \(purpose.rawValue) on top of \(inUse) in use exceed the limit of "
+                + "\(limitBytes ?? 0) bytes")
+    }
+
+    private func giveBack(_ size: Int, of purpose: MemoryPurpose) {
+        usage.withLock { usage in
+            usage.total -= size
+            usage.byPurpose[purpose.index] -= size
+        }
+    }
+}
+
+extension MemoryPurpose {
+    var index: Int { Self.allCases.firstIndex(of: self) ?? 0 }
+}
+
+extension HostDevice {
+    public func gatherRows(
+        _ source: UnsafePointer<Float>, indexes: UnsafePointer<UInt32>, count: Int, rowWidth: Int,
+        into target: UnsafeMutablePointer<Float>
+    ) {
+        for j in 0..<count {
+            memcpy(target + j * rowWidth, source + Int(indexes[j]) * rowWidth, rowWidth * 4)
+        }
+    }
+
+    public func scatterAddRows(
+        _ source: UnsafePointer<Float>, indexes: UnsafePointer<UInt32>, count: Int, rowWidth: Int,
+        into target: UnsafeMutablePointer<Float>
+    ) {
+        for j in 0..<count {
+            let row = target + Int(indexes[j]) * rowWidth
+            for lane in 0..<rowWidth { row[lane] += source[j * rowWidth + lane] }
+        }
+    }
+
+    public func add(
+        _ source: UnsafePointer<Float>, count: Int, into target: UnsafeMutablePointer<Float>
+    ) {
+        for i in 0..<count { target[i] += source[i] }
+    }
+
+    public func copy(
+        _ source: UnsafePointer<Float>, count: Int, into target: UnsafeMutablePointer<Float>
+    ) {
+        memcpy(target, source, count * MemoryLayout<Float>.stride)
+    }
+
+    public func zero(_ target: UnsafeMutablePointer<Float>, count: Int) {
+        memset(target, 0, count * MemoryLayout<Float>.stride)
+    }
+}

@@ -1,0 +1,59 @@
+internal import GeePSCore
+internal import GeePSDevice
+
+/// A piece of pool memory that is in use.
+struct PooledMemory: @unchecked Sendable {
+    // Sendable: one holder at a time, see `Lease`.
+    let address: UnsafeMutablePointer<Float>
+    fileprivate let sizeClass: Int
+}
+
+/// Device memory for access buffers, reused by size: after the first iterations nothing is allocated.
+final class AccessBufferPool: @unchecked Sendable {
+    // Sendable: everything mutable is guarded by `signal`.
+    private let device: any Device
+    private let signal = Signal()
+    private var sizes: [Int] = []
+    private var free: [[UnsafeMutablePointer<Float>]] = []
+    private var pieces: [Piece] = []
+
+    init(device: any Device) { self.device = device }
+
+    /// Memory for `valueCount` values; its content is undefined.
+    func take(valueCount: Int) throws(AccessError) -> PooledMemory {
+        signal.lock()
+        defer { signal.unlock() }
+        let sizeClass = index(of: valueCount)
+        if let address = free[sizeClass].popLast() {
+            return PooledMemory(address: address, sizeClass: sizeClass)
+        }
+        do {
+            let piece = Piece(
+                try device.allocate(
+                    byteCount: valueCount * MemoryLayout<Float>.stride, for: .accessBuffers))
+            pieces.append(piece)
+            return PooledMemory(address: piece.buffer.floats, sizeClass: sizeClass)
+        } catch {
+            throw AccessError(
+                .outOfMemory, "access buffer of \(valueCount * 4) bytes: \(error.message)")
+        }
+    }
+
+    /// Gives memory back; the next taker of its size gets it.
+    func giveBack(_ memory: PooledMemory) {
+        signal.withLock { free[memory.sizeClass].append(memory.address) }
+    }
+
+    private func index(of valueCount: Int) -> Int {
+        if let known = sizes.firstIndex(of: valueCount) { return known }
+        sizes.append(valueCount)
+        free.append([])
+        return sizes.count - 1
+    }
+}
+
+/// Keeps pool memory alive; an array cannot hold noncopyable buffers.
+private final class Piece {
+    let buffer: DeviceBuffer
+    init(_ buffer: consuming DeviceBuffer) { self.buffer = buffer }
+}

@@ -1,0 +1,257 @@
+internal import GeePSCore
+
+/// The thread that owns the rows of one shard: adds the workers' updates in rank order, runs the optimiser,
+/// publishes fresh rows.
+///
+/// Everything here is touched by that thread only; it is reached through its mailbox.
+final class Keeper: @unchecked Sendable {
+    // Sendable: `mailbox` and `publications` are; the rest belongs to the keeper's thread.
+    enum Event: ~Copyable {
+        case frame(ReceivedFrame, Session)
+        case joined(Session)
+    }
+
+    let index: Int
+    let blocks: [Block]
+    let publications: Publications
+    private let map: ShardMap
+    private let workerCount: Int
+    private let policy: ApplyPolicy
+    private let mailbox: Mailbox<Event>
+    private let onFailure: @Sendable (TransportError, Session) -> Void
+    private var thread: DedicatedThread?
+
+    // The keeper's thread only.
+    private var rules: KeeperProtocol
+    private let store: RowStore
+    private var held: HeldPushes
+    private var contributions: [Int]
+    private var learningRates: [Double]
+    private var sessions: [[Session?]]
+
+    init(
+        index: Int, map: ShardMap, workerCount: Int, policy: ApplyPolicy,
+        optimizer: OptimizerConfiguration, lanesMaximum: Int,
+        onFailure: @escaping @Sendable (TransportError, Session) -> Void
+    ) {
+        self.index = index
+        self.map = map
+        self.workerCount = workerCount
+        self.policy = policy
+        self.onFailure = onFailure
+        blocks = map.blocksOfKeeper[index].map { map.blocks[$0] }
+        rules = KeeperProtocol(
+            workerCount: workerCount, blockCount: blocks.count, policy: policy)
+        store = RowStore(
+            map: map, keeper: index, optimizer: optimizer, workerCount: workerCount)
+        let bytesMaximum = blocks.map { map.byteCount(of: $0) }.max() ?? 0
+        held = HeldPushes(
+            blockCount: blocks.count, workerCount: workerCount, bytesMaximum: bytesMaximum)
+        contributions = Array(repeating: 0, count: blocks.count)
+        learningRates = Array(repeating: 0, count: blocks.count)
+        sessions = Array(repeating: [], count: workerCount)
+        publications = Publications(
+            blockCount: blocks.count, workerCount: workerCount,
+            copies: policy != .aggregated(staleness: 0))
+        mailbox = Mailbox(
+            capacity: max(16, workerCount * lanesMaximum * Limits.framesInMailboxPerLane))
+        thread = DedicatedThread(name: "keeper \(index)") { [self] in run() }
+    }
+
+    /// Hands a frame over; waits while the keeper is behind. False when the keeper has stopped.
+    func post(_ frame: consuming ReceivedFrame, from session: Session) -> Bool {
+        mailbox.send(.frame(frame, session))
+    }
+
+    /// A worker's lane is open.
+    func post(joined session: Session) { mailbox.send(.joined(session)) }
+
+    /// Finishes what is in the mailbox and ends the thread.
+    func stop() {
+        mailbox.close()
+        thread?.join()
+        thread = nil
+    }
+
+    /// How often a reader found the mailbox full.
+    var fullWaits: UInt64 { mailbox.fullWaits }
+
+    private func run() {
+        while let event = mailbox.receive() {
+            switch consume event {
+            case .joined(let session): join(session)
+            case .frame(let frame, let session):
+                do throws(TransportError) {
+                    try take(frame, from: session)
+                } catch {
+                    onFailure(error, session)
+                    session.close()
+                }
+            }
+        }
+    }
+
+    private func join(_ session: Session) {
+        if sessions[session.worker].count != session.laneCount {
+            sessions[session.worker] = Array(repeating: nil, count: session.laneCount)
+        }
+        sessions[session.worker][session.lane] = session
+        for block in blocks.indices where block % session.laneCount == session.lane {
+            if rules.age(block: block) != nil { session.enqueue(block: block) }
+        }
+    }
+
+    private func take(_ frame: borrowing ReceivedFrame, from session: Session)
+        throws(TransportError)
+    {
+        let block = try locate(frame.header, payloadBytes: frame.payload.count, from: session)
+        switch frame.header.kind {
+        case .initialise: try initialise(block, frame: frame, from: session)
+        case .push: try push(block, frame: frame, from: session)
+        default:
+            throw TransportError(
+                .malformed,
+                "\(session.peer) sent a \(frame.header.kind) frame where a push is expected")
+        }
+    }
+
+    private func initialise(
+        _ block: Int, frame: borrowing ReceivedFrame, from session: Session
+    ) throws(TransportError) {
+        guard frame.payload.count == map.byteCount(of: blocks[block]) else {
+            throw TransportError(
+                .malformed,
+                "\(session.peer) sent initial values of \(frame.payload.count) bytes, expected "
+                    + "\(map.byteCount(of: blocks[block]))")
+        }
+        guard rules.initialise(block: block) else { return }
+        store.initialise(block: block, from: frame.payload)
+        publish(block, to: nil)
+    }
+
+    private func push(
+        _ block: Int, frame: borrowing ReceivedFrame, from session: Session
+    ) throws(TransportError) {
+        let header = frame.header
+        let learningRate = Double(bitPattern: header.second)
+        switch rules.offer(worker: session.worker, block: block, tick: header.tick) {
+        case .duplicate: return
+        case .hold:
+            held.hold(
+                block: block, worker: session.worker, payload: frame.payload,
+                learningRate: learningRate)
+        case .fold:
+            let isAlone = workerCount == 1 || policy == .onArrival
+            if isAlone {
+                try step(block, alone: frame.payload, learningRate: learningRate)
+                return
+            }
+            fold(block, frame.payload, learningRate: learningRate, worker: session.worker)
+        case .refused(let refusal):
+            throw TransportError(
+                .malformed,
+                "\(session.peer) pushed table \(map.tables[blocks[block].table].name) rows "
+                    + "\(blocks[block].rows) at tick \(header.tick): \(refusal)")
+        }
+        finishReady(block)
+    }
+
+    /// Does all steps the rules allow for `block`.
+    private func finishReady(_ block: Int) {
+        while let step = rules.next(block: block) {
+            switch step {
+            case .foldHeld(let worker, _):
+                let push = held.take(block: block, worker: worker)
+                fold(
+                    block, UnsafeRawBufferPointer(push.values ?? .init(start: nil, count: 0)),
+                    learningRate: push.learningRate, worker: worker)
+                held.recycle(push)
+            case .apply(let tick):
+                if contributions[block] > 0 {
+                    store.apply(block: block, tick: tick, learningRate: learningRates[block])
+                }
+                contributions[block] = 0
+                publish(block, to: nil)
+            case .applyAlone: break  // `step(_:alone:)` takes these
+            }
+        }
+    }
+
+    /// One worker's update is all there is to apply: no sum is needed.
+    private func step(
+        _ block: Int, alone payload: UnsafeRawBufferPointer, learningRate: Double
+    ) throws(TransportError) {
+        let ageBefore = rules.age(block: block)
+        guard let step = rules.next(block: block) else { return }
+        switch step {
+        case .apply(let tick):
+            apply(block, payload, tick: tick, learningRate: learningRate)
+            publish(block, to: nil)
+        case .applyAlone(let worker, let tick):
+            apply(block, payload, tick: tick, learningRate: learningRate)
+            // When the slowest worker has moved, everybody learns; readers may wait for it.
+            publish(block, to: rules.age(block: block) == ageBefore ? worker : nil)
+        case .foldHeld: break  // nobody else's push is ever held here
+        }
+    }
+
+    private func apply(
+        _ block: Int, _ payload: UnsafeRawBufferPointer, tick: UInt64, learningRate: Double
+    ) {
+        guard !payload.isEmpty else { return }
+        store.apply(block: block, gradient: payload, tick: tick, learningRate: learningRate)
+    }
+
+    private func fold(
+        _ block: Int, _ payload: UnsafeRawBufferPointer, learningRate: Double, worker: Int
+    ) {
+        // Rank 0's learning rate holds for all: two workers may not disagree about a step.
+        if worker == 0 { learningRates[block] = learningRate }
+        guard !payload.isEmpty else { return }
+        store.fold(block: block, contribution: payload, isFirst: contributions[block] == 0)
+        contributions[block] += 1
+    }
+
+    /// Offers the rows of `block` to `worker`, or to all.
+    private func publish(_ block: Int, to worker: Int?) {
+        publications.publish(
+            block: block, rows: store.rows(block: block), age: rules.age(block: block) ?? 0,
+            received: { rules.received(block: block, from: $0) })
+        if let worker {
+            enqueue(block, worker: worker)
+        } else {
+            // Rotates who is served first, so that no worker is always last (GeePS b.4).
+            let first = Int(truncatingIfNeeded: rules.age(block: block) ?? 0) % workerCount
+            for offset in 0..<workerCount { enqueue(block, worker: (first + offset) % workerCount) }
+        }
+    }
+
+    private func enqueue(_ block: Int, worker: Int) {
+        let lanes = sessions[worker]
+        guard !lanes.isEmpty else { return }
+        lanes[block % lanes.count]?.enqueue(block: block)
+    }
+
+    /// The block a frame speaks of; every field is checked against the shard map.
+    private func locate(
+        _ header: FrameHeader, payloadBytes: Int, from session: Session
+    ) throws(TransportError) -> Int {
+        guard header.third < UInt64(blocks.count), Int(header.third) % session.laneCount == session.lane
+        else {
+            throw TransportError(
+                .malformed, "\(session.peer) sent block \(header.third), which is not of this lane")
+        }
+        let block = blocks[Int(header.third)]
+        let bytes = map.byteCount(of: block)
+        guard header.table == UInt32(block.table), header.firstRow == UInt64(block.rows.lowerBound),
+            Int(header.rowCount) == block.rows.count, payloadBytes == 0 || payloadBytes == bytes
+        else {
+            throw TransportError(
+                .malformed,
+                "\(session.peer) sent table \(header.table) rows \(header.firstRow)+\(header.rowCount) "
+                    + "in \(payloadBytes) bytes for block \(header.third) of keeper \(index), expected "
+                    + "table \(block.table) rows \(block.rows) in 0 or \(bytes)")
+        }
+        return Int(header.third)
+    }
+}

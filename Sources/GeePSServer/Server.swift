@@ -1,0 +1,96 @@
+public import GeePSCore
+
+/// What the keepers of a process must know; equal on all processes of a job.
+public struct ServerConfiguration: Sendable {
+    /// Which keeper owns which rows.
+    public var map: ShardMap
+    /// Workers in the job.
+    public var workerCount: Int
+    /// Decides when updates are applied.
+    public var staleness: Staleness
+    /// What is done with them.
+    public var optimizer: OptimizerConfiguration
+
+    /// A configuration.
+    public init(
+        map: ShardMap, workerCount: Int, staleness: Staleness, optimizer: OptimizerConfiguration
+    ) {
+        self.map = map
+        self.workerCount = workerCount
+        self.staleness = staleness
+        self.optimizer = optimizer
+    }
+}
+
+/// The keepers of one process and the lanes that lead to them.
+public final class Server: @unchecked Sendable {
+    // Sendable: `sessions` and `isClosing` are guarded by `signal`; the rest is constant after init.
+    private let configuration: ServerConfiguration
+    private let keepers: [Int: Keeper]
+    private let onFailure: @Sendable (_ worker: Int, TransportError) -> Void
+    private let signal = Signal()
+    private var sessions: [Session] = []
+    private var isClosing = false
+
+    /// Starts the keepers of `indexes`.
+    ///
+    /// - Parameter onFailure: called, from a thread of the server, when a worker's lane breaks or a worker
+    ///   sends what the protocol forbids. That lane is closed.
+    public init(
+        configuration: ServerConfiguration, keepers indexes: [Int],
+        onFailure: @escaping @Sendable (_ worker: Int, TransportError) -> Void
+    ) {
+        self.configuration = configuration
+        self.onFailure = onFailure
+        var keepers: [Int: Keeper] = [:]
+        for index in indexes {
+            keepers[index] = Keeper(
+                index: index, map: configuration.map, workerCount: configuration.workerCount,
+                policy: ApplyPolicy(configuration.staleness), optimizer: configuration.optimizer,
+                lanesMaximum: 4, onFailure: { error, session in onFailure(session.worker, error) })
+        }
+        self.keepers = keepers
+    }
+
+    /// Serves one lane of `worker`.
+    ///
+    /// - Throws: `.refused` when no such keeper, worker or lane is here.
+    public func serve(
+        _ connection: any Connection, worker: Int, keeper index: Int, lane: Int, laneCount: Int
+    ) throws(TransportError) {
+        guard let keeper = keepers[index] else {
+            throw TransportError(
+                .refused, "keeper \(index) is not in this process; it has \(keepers.keys.sorted())")
+        }
+        guard (0..<configuration.workerCount).contains(worker) else {
+            throw TransportError(
+                .refused, "worker \(worker) is not in 0..<\(configuration.workerCount)")
+        }
+        guard laneCount > 0, laneCount <= 64, (0..<laneCount).contains(lane) else {
+            throw TransportError(.refused, "lane \(lane) of \(laneCount) is not a lane")
+        }
+        let session = Session(
+            worker: worker, lane: lane, laneCount: laneCount, keeper: index,
+            connection: connection, blocks: keeper.blocks, publications: keeper.publications)
+        let isClosing = signal.withLock {
+            if !self.isClosing { sessions.append(session) }
+            return self.isClosing
+        }
+        guard !isClosing else { throw TransportError(.closed, "the server is closing") }
+        keeper.post(joined: session)
+        session.start(
+            onFrame: { frame, session in keeper.post(frame, from: session) },
+            onFailure: { [onFailure] error, session in onFailure(session.worker, error) })
+    }
+
+    /// Closes all lanes and ends all threads.
+    public func close() {
+        let sessions = signal.withLock {
+            isClosing = true
+            return self.sessions
+        }
+        for session in sessions { session.close() }
+        for index in keepers.keys.sorted() { keepers[index]?.stop() }
+        for session in sessions { session.join() }
+    }
+}

@@ -1,0 +1,112 @@
+import GeePSClient
+import GeePSCore
+import GeePSDevice
+import GeePSMemory
+import GeePSServer
+import GeePSTransport
+import Glibc
+import Synchronization
+
+/// Real clients and real keepers in one process, joined by in-process connections.
+final class TestCluster: Sendable {
+    let clients: [Client]
+    let server: Server
+    let map: ShardMap
+
+    init(
+        tables: [TableLayout], workers: Int = 1, keepers: Int = 1,
+        staleness: Staleness = .bulkSynchronous,
+        optimizer: OptimizerConfiguration = OptimizerConfiguration(
+            rule: .add, learningRate: 0, reduction: .sum),
+        blockBytes: Int = 4096, waitTimeout: Duration = .seconds(30)
+    ) throws {
+        map = ShardMap(tables: tables, keeperCount: keepers, blockBytes: blockBytes)
+        server = Server(
+            configuration: ServerConfiguration(
+                map: map, workerCount: workers, staleness: staleness, optimizer: optimizer),
+            keepers: Array(0..<keepers), onFailure: { _, _ in })
+        var clients: [Client] = []
+        for rank in 0..<workers {
+            var connections: [[any Connection]] = []
+            for keeper in 0..<keepers {
+                let (near, far) = InProcess.pair(names: ("rank \(rank)", "keeper \(keeper)"))
+                try server.serve(far, worker: rank, keeper: keeper, lane: 0, laneCount: 1)
+                connections.append([near])
+            }
+            clients.append(
+                try Client(
+                    configuration: ClientConfiguration(
+                        map: map, rank: rank, staleness: staleness, waitTimeout: waitTimeout,
+                        learningRate: { optimizer.learningRate(at: $0) }),
+                    device: HostDevice(), connections: connections))
+        }
+        self.clients = clients
+    }
+
+    /// Rank 0 gives `table` its values.
+    func initialise(_ table: TableIndex, _ value: (Int) -> Float) throws {
+        let values = (0..<map.tables[table].valueCount).map(value)
+        try values.withUnsafeBufferPointer { try clients[0].initialise(table, values: $0) }
+    }
+
+    /// Runs `body` for every worker on a thread of its own and waits for all; rethrows the first failure.
+    func onEveryWorker(_ body: @escaping @Sendable (Client, Int) throws -> Void) throws {
+        let box = FailureBox()
+        let threads = clients.enumerated().map { rank, client in
+            DedicatedThread(name: "worker \(rank)") {
+                do { try body(client, rank) } catch { box.set(error) }
+            }
+        }
+        for thread in threads { thread.join() }
+        if let error = box.value { throw error }
+    }
+
+    /// Ends all threads of the cluster; a test that forgets this leaks them.
+    func close() {
+        let threads = clients.map { client in
+            DedicatedThread(name: "closing") { client.close() }
+        }
+        for thread in threads { thread.join() }
+        server.close()
+    }
+}
+
+final class FailureBox: Sendable {
+    private let first = Mutex<(any Error)?>(nil)
+    var value: (any Error)? { first.withLock { $0 } }
+    func set(_ error: any Error) { first.withLock { if $0 == nil { $0 = error } } }
+}
+
+extension Client {
+    /// A copy of the whole table as it is lent now.
+    func values(of table: TableIndex, staleness: Staleness? = nil) throws -> [Float] {
+        let buffer = try read(batch(of: table), staleness: staleness, isPlanned: false)
+        return Array(UnsafeBufferPointer(start: buffer.values, count: buffer.count))
+    }
+
+    /// Adds the same number to every value of the batch.
+    func add(_ value: Float, to batch: RowBatch) throws {
+        let buffer = try update(batch)
+        for index in 0..<buffer.count { buffer.values[index] = value }
+        buffer.finish()
+    }
+
+    /// The age of a table, or nil while it has no values, without waiting.
+    func age(of table: TableIndex) -> Tick? {
+        guard let buffer = try? read(batch(of: table), staleness: .unbounded, isPlanned: false)
+        else { return nil }
+        return buffer.age
+    }
+}
+
+/// Looks at `condition` until it holds; false when it never did within a generous bound.
+func eventually(_ condition: () -> Bool) -> Bool {
+    let deadline = Deadline.after(.seconds(20))
+    while !deadline.hasPassed {
+        if condition() { return true }
+        sleepBriefly()
+    }
+    return condition()
+}
+
+func sleepBriefly(_ milliseconds: UInt32 = 2) { usleep(milliseconds * 1000) }
