@@ -1,3 +1,142 @@
 #ifndef GEEPS_KERNELS_H
 #define GEEPS_KERNELS_H
+
+// The arithmetic of the house over float32: rows, elementwise, optimiser steps.
+//
+// Conventions
+// - Counts and widths are in values unless the name says rows; all are 64-bit. Zero is allowed.
+// - Arrays named differently must not overlap. Rows are contiguous, `width` values each.
+// - Indices are rows; the caller has checked that they lie inside the array they index.
+// - Nothing is allocated, no state is kept, any thread may call.
+// - Every level gives the same bits: a fused multiply-add happens where the source says so, sums have a
+//   fixed order, and no level flushes denormals or approximates a division or a root.
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// How the sum in the accumulator becomes the gradient: (sum / divisor) * scale.
+typedef struct geeps_gradient {
+    float divisor;
+    float scale;
+} geeps_gradient;
+
+/// torch.optim.SGD; `buffer` is used when momentum is not zero.
+typedef struct geeps_sgd {
+    float weight_decay;
+    float momentum;
+    float one_minus_dampening;
+    float negative_learning_rate;
+    /// The buffer becomes the gradient itself, undamped.
+    int32_t is_first;
+    int32_t nesterov;
+} geeps_sgd;
+
+/// torch.optim.Adam and AdamW, without amsgrad.
+typedef struct geeps_adam {
+    /// Added to the gradient (Adam); zero for AdamW.
+    float weight_decay;
+    /// 1 - lr * decay, multiplied into the values (AdamW); one for Adam.
+    float decay_factor;
+    float one_minus_beta1;
+    float beta2;
+    float one_minus_beta2;
+    float root_correction2;
+    float epsilon;
+    float negative_step_size;
+} geeps_adam;
+
+/// torch.optim.Adagrad.
+typedef struct geeps_adagrad {
+    float weight_decay;
+    float epsilon;
+    float negative_learning_rate;
+} geeps_adagrad;
+
+/// torch.optim.RMSprop; `buffer` is used when momentum is not zero, `mean` when centered.
+typedef struct geeps_rmsprop {
+    float weight_decay;
+    float alpha;
+    float one_minus_alpha;
+    float epsilon;
+    float momentum;
+    float negative_learning_rate;
+    int32_t centered;
+} geeps_rmsprop;
+
+/// Instruction sets, ascending.
+typedef enum geeps_level {
+    /// What the compiler's target guarantees: SSE2 on x86-64, NEON on aarch64.
+    geeps_level_baseline = 0,
+    /// AVX2 and FMA.
+    geeps_level_v3 = 1,
+    /// AVX-512.
+    geeps_level_v4 = 2,
+} geeps_level;
+
+/// The kernels of one level.
+typedef struct geeps_kernels {
+    geeps_level level;
+
+    /// target[i] = source[index[i]], rows.
+    void (*_Nonnull gather_rows)(
+        float *_Nonnull target, const float *_Nonnull source, const uint32_t *_Nonnull index,
+        int64_t row_count, int64_t width);
+    /// target[index[i]] = source[i], rows, in order: of a repeated index the last stays.
+    void (*_Nonnull scatter_rows)(
+        float *_Nonnull target, const float *_Nonnull source, const uint32_t *_Nonnull index,
+        int64_t row_count, int64_t width);
+    /// target[index[i]] += source[i], rows, in order; an index may repeat.
+    void (*_Nonnull scatter_add_rows)(
+        float *_Nonnull target, const float *_Nonnull source, const uint32_t *_Nonnull index,
+        int64_t row_count, int64_t width);
+
+    /// target = source.
+    void (*_Nonnull copy)(float *_Nonnull target, const float *_Nonnull source, int64_t count);
+    /// target = value.
+    void (*_Nonnull fill)(float *_Nonnull target, float value, int64_t count);
+    /// target += source.
+    void (*_Nonnull add)(float *_Nonnull target, const float *_Nonnull source, int64_t count);
+    /// target *= factor.
+    void (*_Nonnull scale)(float *_Nonnull target, float factor, int64_t count);
+    /// target = a + b.
+    void (*_Nonnull sum_of_two)(
+        float *_Nonnull target, const float *_Nonnull a, const float *_Nonnull b, int64_t count);
+    /// Sum of squares, added up in double in a fixed order.
+    double (*_Nonnull squared_norm)(const float *_Nonnull source, int64_t count);
+
+    /// values += gradient.
+    void (*_Nonnull step_add)(
+        float *_Nonnull values, const float *_Nonnull sum, int64_t count, geeps_gradient gradient);
+    /// One step of SGD; `buffer` may be null when momentum is zero.
+    void (*_Nonnull step_sgd)(
+        float *_Nonnull values, const float *_Nonnull sum, float *_Nullable buffer, int64_t count,
+        geeps_gradient gradient, geeps_sgd rule);
+    /// One step of Adam or AdamW; `mean` and `square` are the moving averages.
+    void (*_Nonnull step_adam)(
+        float *_Nonnull values, const float *_Nonnull sum, float *_Nonnull mean,
+        float *_Nonnull square, int64_t count, geeps_gradient gradient, geeps_adam rule);
+    /// One step of Adagrad; `total` is the sum of squares.
+    void (*_Nonnull step_adagrad)(
+        float *_Nonnull values, const float *_Nonnull sum, float *_Nonnull total, int64_t count,
+        geeps_gradient gradient, geeps_adagrad rule);
+    /// One step of RMSprop; `buffer` and `mean` may be null when not used.
+    void (*_Nonnull step_rmsprop)(
+        float *_Nonnull values, const float *_Nonnull sum, float *_Nonnull square,
+        float *_Nullable buffer, float *_Nullable mean, int64_t count, geeps_gradient gradient,
+        geeps_rmsprop rule);
+} geeps_kernels;
+
+/// The kernels of `level`, or null where this processor or this build has them not.
+const geeps_kernels *_Nullable geeps_kernels_at(geeps_level level);
+
+/// The kernels of the highest level this processor has; chosen once.
+const geeps_kernels *_Nonnull geeps_kernels_best(void);
+
+#ifdef __cplusplus
+}
+#endif
+
 #endif

@@ -1,1 +1,0 @@
-#include "geeps_kernels.h"

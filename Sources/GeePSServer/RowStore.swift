@@ -1,0 +1,165 @@
+import CGeePSKernels
+public import GeePSCore
+
+/// The rows of one keeper: values, optimiser state, and the sum of the tick being collected.
+///
+/// Blocks are numbered by `Block.indexInKeeper`. Everything is allocated and touched at start; fold and
+/// apply allocate nothing, take no lock and run at memory speed.
+///
+/// - Note: Used by one thread at a time: its keeper's. Handing it over is the owner's business.
+public final class RowStore: @unchecked Sendable {
+    // Sendable: made by one thread, then used by its keeper's thread alone; no member is shared.
+
+    /// The map that says which blocks these are. Constant.
+    public let shardMap: ShardMap
+    /// Whose rows these are. Constant.
+    public let keeper: Int
+    /// The rule applied to them. Constant.
+    public let optimizer: Optimizer
+
+    // Constant data of the processor's level.
+    private let kernels = geeps_kernels_best()
+    // By block: where its values start in each array, and how many there are. Constant.
+    private let starts: [Int]
+    private let counts: [Int]
+    private let values: RowStoreArray
+    private let sums: RowStoreArray
+    private let states: [RowStoreArray]
+    // By block: optimiser steps done. Written by the keeper's thread.
+    private var steps: [UInt64]
+
+    /// Rows of zeros with the optimiser's initial state.
+    ///
+    /// - Throws: when the memory cannot be had: 2 + `optimizer.stateKinds.count` times the rows' bytes.
+    public init(
+        shardMap: ShardMap, keeper: Int, optimizer: Optimizer
+    ) throws(RowStoreError) {
+        precondition(
+            shardMap.blocksOfKeeper.indices.contains(keeper),
+            "keeper \(keeper) is not one of the map's \(shardMap.keeperCount)")
+        self.shardMap = shardMap
+        self.keeper = keeper
+        self.optimizer = optimizer
+        var starts: [Int] = []
+        var counts: [Int] = []
+        var end = 0
+        for index in shardMap.blocksOfKeeper[keeper] {
+            let block = shardMap.blocks[index]
+            starts.append(end)
+            counts.append(block.rows.count * shardMap.tables[block.table].rowWidth)
+            end += (counts[counts.count - 1] + 15) & ~15
+        }
+        self.starts = starts
+        self.counts = counts
+        steps = Array(repeating: 0, count: counts.count)
+        values = try RowStoreArray(count: end, initialValue: 0, purpose: "values")
+        sums = try RowStoreArray(count: end, initialValue: 0, purpose: "sums")
+        var states: [RowStoreArray] = []
+        for kind in optimizer.stateKinds {
+            states.append(
+                try RowStoreArray(
+                    count: end, initialValue: kind.initialValue, purpose: kind.name))
+        }
+        self.states = states
+    }
+
+    /// Blocks of this keeper.
+    public var blockCount: Int { counts.count }
+
+    /// Bytes allocated for rows, sums and state.
+    public var byteCount: Int {
+        (values.count + sums.count + states.reduce(0) { $0 + $1.count }) * MemoryLayout<Float>.stride
+    }
+
+    /// Table, rows and place of a block.
+    public func block(_ index: Int) -> Block {
+        shardMap.blocks[shardMap.blocksOfKeeper[keeper][index]]
+    }
+
+    /// Values in a block.
+    public func valueCount(_ block: Int) -> Int { counts[block] }
+
+    /// The rows of a block, 64-byte aligned; valid while the store lives.
+    public func values(_ block: Int) -> UnsafeMutableBufferPointer<Float> {
+        UnsafeMutableBufferPointer(start: values.start + starts[block], count: counts[block])
+    }
+
+    /// The sum being collected for a block; valid while the store lives.
+    public func sum(_ block: Int) -> UnsafeMutableBufferPointer<Float> {
+        UnsafeMutableBufferPointer(start: sums.start + starts[block], count: counts[block])
+    }
+
+    /// The optimiser state of a block, for a checkpoint to save or restore.
+    ///
+    /// - Parameter kind: index into `optimizer.stateKinds`.
+    public func state(_ block: Int, kind: Int) -> UnsafeMutableBufferPointer<Float> {
+        UnsafeMutableBufferPointer(start: states[kind].start + starts[block], count: counts[block])
+    }
+
+    /// Optimiser steps a block has had; a checkpoint saves and restores it.
+    public func stepCount(_ block: Int) -> UInt64 { steps[block] }
+
+    /// Restores the number of steps a block has had.
+    public func setStepCount(_ count: UInt64, of block: Int) { steps[block] = count }
+
+    /// Sets the rows of a block to `source`; its state and step count become those of a new block.
+    ///
+    /// - Parameter source: `valueCount(block)` values, the caller's.
+    public func initialise(_ block: Int, from source: UnsafePointer<Float>) {
+        kernels.pointee.copy(values.start + starts[block], source, Int64(counts[block]))
+        for (kind, state) in zip(optimizer.stateKinds, states) {
+            kernels.pointee.fill(state.start + starts[block], kind.initialValue, Int64(counts[block]))
+        }
+        steps[block] = 0
+    }
+
+    /// Adds a worker's contribution to the block's sum; the first of a tick replaces the sum.
+    ///
+    /// - Parameter contribution: `valueCount(block)` values, the caller's.
+    public func fold(_ block: Int, contribution: UnsafePointer<Float>, isFirst: Bool) {
+        let sum = sums.start + starts[block]
+        if isFirst {
+            kernels.pointee.copy(sum, contribution, Int64(counts[block]))
+        } else {
+            kernels.pointee.add(sum, contribution, Int64(counts[block]))
+        }
+    }
+
+    /// Runs the optimiser once over a block, on its sum.
+    ///
+    /// - Parameters:
+    ///   - learningRate: of the tick that is being completed, schedule included.
+    ///   - workerCount: contributions in the sum; a mean divides by it.
+    ///   - gradientScale: what the gradient is multiplied by, such as a clipping factor.
+    public func apply(
+        _ block: Int, learningRate: Double, workerCount: Int, gradientScale: Float = 1
+    ) {
+        apply(
+            block, gradient: sums.start + starts[block], learningRate: learningRate,
+            workerCount: workerCount, gradientScale: gradientScale)
+    }
+
+    /// Runs the optimiser once over a block, on a gradient that need not be folded first.
+    ///
+    /// - Parameter gradient: `valueCount(block)` values, the caller's: a lone worker's contribution.
+    public func apply(
+        _ block: Int, gradient: UnsafePointer<Float>, learningRate: Double, workerCount: Int,
+        gradientScale: Float = 1
+    ) {
+        steps[block] += 1
+        let start = starts[block]
+        func state(_ kind: Int) -> UnsafeMutablePointer<Float>? {
+            kind < states.count ? states[kind].start + start : nil
+        }
+        optimizer.step(
+            values: values.start + start, gradient: gradient,
+            state: Optimizer.StatePointers(state(0), state(1), state(2)), count: counts[block],
+            step: steps[block], learningRate: learningRate, gradientScale: gradientScale,
+            workerCount: workerCount)
+    }
+
+    /// The sum of squares of a block's sum, for clipping by the global norm.
+    public func squaredNormOfSum(_ block: Int) -> Double {
+        kernels.pointee.squared_norm(sums.start + starts[block], Int64(counts[block]))
+    }
+}
