@@ -1,0 +1,264 @@
+import GeePSCore
+import Glibc
+
+/// A file descriptor with one owner, closed when the owner lets it go.
+final class Descriptor: Sendable {
+    let number: Int32
+
+    init(_ number: Int32) { self.number = number }
+
+    deinit { close(number) }
+}
+
+/// Where rank 0 is met: "node1:9000", "127.0.0.1:9000" or "[::1]:9000".
+struct ControlAddress: Hashable, Sendable, CustomStringConvertible {
+    let host: String
+    let port: UInt16
+
+    init(parsing text: String) throws(LaunchError) {
+        let colon = text.lastIndex(of: ":")
+        let hostPart = colon.map { text[..<$0] } ?? ""
+        let isBracketed = hostPart.hasPrefix("[") && hostPart.hasSuffix("]")
+        let host = isBracketed ? hostPart.dropFirst().dropLast() : hostPart
+        guard let colon, !host.isEmpty, isBracketed || !host.contains(":"),
+            let port = UInt16(text[text.index(after: colon)...])
+        else {
+            throw LaunchError(
+                .address,
+                "the address of rank 0 is \"\(text)\", expected host:port such as node1:9000")
+        }
+        self.host = String(host)
+        self.port = port
+    }
+
+    var description: String {
+        host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    }
+}
+
+/// Why a socket call failed, in the system's words.
+func systemText(_ code: Int32) -> String { String(cString: strerror(code)) }
+
+/// The socket calls of the control plane.
+///
+/// Every descriptor is non-blocking and closed on exec; waiting is done by `poll`, with a deadline.
+enum ControlSocket {
+    private static let streamType =
+        Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+
+    /// Listens at `address`; where its host is a name of another interface than this machine's own, as
+    /// service addresses of clusters are, at every interface.
+    ///
+    /// - Returns: the socket and the port, which the system chose when `address` has port 0.
+    static func listen(at address: ControlAddress) throws(LaunchError) -> (Descriptor, UInt16) {
+        var failure: Int32 = 0
+        for passive in [false, true] {
+            let candidates = try resolve(address, passive: passive)
+            for candidate in candidates {
+                switch bound(to: candidate) {
+                case .success(let socket): return (socket, localPort(of: socket))
+                case .failure(let error): failure = error.code
+                }
+            }
+            if failure != EADDRNOTAVAIL { break }
+        }
+        throw LaunchError(.address, systemText(failure))
+    }
+
+    /// Connects within `deadline`.
+    static func connect(
+        to address: ControlAddress, deadline: Deadline
+    ) throws(LaunchError) -> Descriptor {
+        var failure = "the name has no address"
+        for candidate in try resolve(address, passive: false) {
+            let number = socket(candidate.family, streamType, 0)
+            guard number >= 0 else { throw LaunchError(.system, systemText(errno)) }
+            let descriptor = Descriptor(number)
+            let status = candidate.withAddress { Glibc.connect(number, $0, $1) }
+            if status == 0 || errno == EINPROGRESS {
+                var item = pollfd(fd: number, events: Int16(POLLOUT), revents: 0)
+                wait(&item, count: 1, until: deadline)
+                let code = item.revents == 0 ? ETIMEDOUT : pendingError(of: number)
+                if code == 0 {
+                    setNoDelay(number)
+                    return descriptor
+                }
+                failure = systemText(code)
+            } else {
+                failure = systemText(errno)
+            }
+        }
+        throw LaunchError(.address, failure)
+    }
+
+    /// Takes one waiting connection; nil when there is none (any more).
+    ///
+    /// - Throws: when the process has no descriptor left.
+    static func accept(from listener: Descriptor) throws(LaunchError) -> (Descriptor, String)? {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let number = withUnsafeMutablePointer(to: &storage) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.accept(listener.number, $0, &length)
+            }
+        }
+        guard number >= 0 else {
+            let code = errno
+            if code == EMFILE || code == ENFILE {
+                throw LaunchError(
+                    .system,
+                    "rank 0 needs a file descriptor for each process: \(systemText(code)); "
+                        + "raise the limit with ulimit -n")
+            }
+            return nil
+        }
+        _ = fcntl(number, F_SETFD, FD_CLOEXEC)
+        _ = fcntl(number, F_SETFL, O_NONBLOCK)
+        setNoDelay(number)
+        return (Descriptor(number), numericName(of: storage, length: length))
+    }
+
+    /// Two ends of a connection within this process.
+    static func pair() throws(LaunchError) -> (Descriptor, Descriptor) {
+        var ends: [Int32] = [0, 0]
+        guard socketpair(AF_UNIX, streamType, 0, &ends) == 0 else {
+            throw LaunchError(.system, "no socket pair for rank 0: \(systemText(errno))")
+        }
+        return (Descriptor(ends[0]), Descriptor(ends[1]))
+    }
+
+    /// Waits until one of `count` descriptors is ready or `deadline` passed; `revents` tell.
+    static func wait(_ items: UnsafeMutablePointer<pollfd>, count: Int, until deadline: Deadline) {
+        while true {
+            let milliseconds = min((deadline.remainingNanoseconds + 999_999) / 1_000_000, 3_600_000)
+            let status = poll(items, nfds_t(count), Int32(milliseconds))
+            if status >= 0 || errno != EINTR { return }
+        }
+    }
+
+    private struct Failure: Error { let code: Int32 }
+
+    private static func bound(to candidate: Candidate) -> Result<Descriptor, Failure> {
+        let number = socket(candidate.family, streamType, 0)
+        guard number >= 0 else { return .failure(Failure(code: errno)) }
+        let descriptor = Descriptor(number)
+        var on: Int32 = 1
+        setsockopt(number, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
+        guard candidate.withAddress({ bind(number, $0, $1) }) == 0,
+            Glibc.listen(number, SOMAXCONN) == 0
+        else { return .failure(Failure(code: errno)) }
+        return .success(descriptor)
+    }
+
+    private static func localPort(of descriptor: Descriptor) -> UInt16 {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let status = withUnsafeMutablePointer(to: &storage) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                getsockname(descriptor.number, $0, &length)
+            }
+        }
+        guard status == 0 else { return 0 }
+        // sockaddr_in and sockaddr_in6 both have the port in bytes 2 and 3, big endian.
+        return withUnsafeBytes(of: &storage) { UInt16($0[2]) << 8 | UInt16($0[3]) }
+    }
+
+    private static func pendingError(of number: Int32) -> Int32 {
+        var code: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        guard getsockopt(number, SOL_SOCKET, SO_ERROR, &code, &length) == 0 else { return errno }
+        return code
+    }
+
+    private static func setNoDelay(_ number: Int32) {
+        var on: Int32 = 1
+        setsockopt(
+            number, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
+    }
+
+    private static func numericName(of storage: sockaddr_storage, length: socklen_t) -> String {
+        var storage = storage
+        var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+        var port = [CChar](repeating: 0, count: Int(NI_MAXSERV))
+        let status = withUnsafePointer(to: &storage) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                getnameinfo(
+                    $0, length, &host, socklen_t(host.count), &port, socklen_t(port.count),
+                    NI_NUMERICHOST | NI_NUMERICSERV)
+            }
+        }
+        guard status == 0 else { return "unknown address" }
+        return "\(text(host)):\(text(port))"
+    }
+
+    private static func text(_ characters: [CChar]) -> String {
+        String(
+            decoding: characters.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+}
+
+/// One address that a name stands for.
+private struct Candidate {
+    let family: Int32
+    let bytes: [UInt8]
+
+    func withAddress<R>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> R) -> R {
+        var storage = sockaddr_storage()
+        withUnsafeMutableBytes(of: &storage) { $0.copyBytes(from: bytes) }
+        return withUnsafePointer(to: &storage) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                body($0, socklen_t(bytes.count))
+            }
+        }
+    }
+}
+
+/// The addresses of a name, or of every interface of this machine.
+private func resolve(_ address: ControlAddress, passive: Bool) throws(LaunchError) -> [Candidate] {
+    var hints = addrinfo()
+    hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+    hints.ai_flags = passive ? AI_PASSIVE : 0
+    var list: UnsafeMutablePointer<addrinfo>?
+    let status = getaddrinfo(passive ? nil : address.host, String(address.port), &hints, &list)
+    guard status == 0 else {
+        throw LaunchError(
+            .address, "the name \(address.host): \(String(cString: gai_strerror(status)))")
+    }
+    defer { freeaddrinfo(list) }
+    var candidates: [Candidate] = []
+    var next = list
+    while let entry = next {
+        let length = Int(entry.pointee.ai_addrlen)
+        if let pointer = entry.pointee.ai_addr, length <= MemoryLayout<sockaddr_storage>.size {
+            let bytes = Array(UnsafeRawBufferPointer(start: pointer, count: length))
+            candidates.append(Candidate(family: entry.pointee.ai_family, bytes: bytes))
+        }
+        next = entry.pointee.ai_next
+    }
+    return candidates
+}
+
+/// Wakes a thread that waits in `poll`.
+final class WakePipe: Sendable {
+    private let reader: Descriptor
+    private let writer: Descriptor
+
+    init() throws(LaunchError) { (reader, writer) = try ControlSocket.pair() }
+
+    /// What to poll for reading.
+    var descriptor: Int32 { reader.number }
+
+    /// Ends the present or the next wait.
+    ///
+    /// A full pipe has woken already.
+    func ring() {
+        var byte: UInt8 = 1
+        send(writer.number, &byte, 1, Int32(MSG_NOSIGNAL))
+    }
+
+    /// Forgets past rings.
+    func clear() {
+        var bytes = (UInt64(0), UInt64(0))
+        while recv(reader.number, &bytes, 16, 0) > 0 {}
+    }
+}

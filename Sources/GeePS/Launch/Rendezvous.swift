@@ -1,0 +1,101 @@
+import GeePSCore
+import Glibc
+
+/// Where the processes of a job find each other.
+public enum Rendezvous {
+    /// Joins the job: waits until all `worldSize` processes are at `address`, in any order of start.
+    ///
+    /// - Parameters:
+    ///   - rank: this process's place; rank 0 listens, the others connect.
+    ///   - worldSize: processes in the job, at most 4096.
+    ///   - address: "host:port" of rank 0, the same everywhere.
+    ///   - description: this process, with `rank` as its rank.
+    ///   - timeout: how long to wait for all.
+    ///   - settings: times and the log.
+    /// - Throws: who is missing after the timeout, two processes of one rank, different world sizes or
+    ///   agreements with both sides, or an address that does not work. Rank 0 tells its reason to those
+    ///   who are there.
+    public static func join(
+        rank: Int, worldSize: Int, address: String, description: ProcessDescription,
+        timeout: Duration, settings: ControlSettings = ControlSettings()
+    ) throws(LaunchError) -> Membership {
+        let deadline = Deadline.after(timeout)
+        try check(rank: rank, worldSize: worldSize, description)
+        let place = try ControlAddress(parsing: address)
+        guard place.port > 0 || rank == 0 else {
+            throw LaunchError(
+                .address, "rank \(rank) cannot connect to port 0 of \(address); give rank 0's port")
+        }
+        let request = JoinRequest(
+            worldSize: worldSize, identity: .random(in: .min ... .max), process: description)
+        return rank == 0
+            ? try host(request, place, timeout, deadline, settings)
+            : try enter(request, place, timeout, deadline, settings)
+    }
+
+    private static func host(
+        _ request: JoinRequest, _ address: ControlAddress, _ timeout: Duration,
+        _ deadline: Deadline, _ settings: ControlSettings
+    ) throws(LaunchError) -> Membership {
+        let host = RendezvousHost(
+            request: request, timeout: timeout, deadline: deadline, settings: settings)
+        let guests = try host.gather(at: address)
+        let (near, far) = try ControlSocket.pair()
+        let limit = ControlLimits.payloadBytes
+        let own = ControlLink(near, sender: 0, peer: "rank 0", payloadLimit: limit)
+        let link = ControlLink(far, sender: 0, peer: "the coordinator", payloadLimit: limit)
+        let coordinator = try Coordinator(links: [own] + guests.map(\.link), settings: settings)
+        let processes = [request.process] + guests.map(\.process)
+        let member = try Member(
+            rank: 0, processes: processes, link: link, early: [], settings: settings)
+        // Last, when nothing can fail here any more.
+        let roster = ControlMessage.roster(processes)
+        for guest in guests { guest.link.send(roster) }
+        return Membership(
+            rank: 0, processes: processes, member: member, coordinator: coordinator)
+    }
+
+    private static func enter(
+        _ request: JoinRequest, _ address: ControlAddress, _ timeout: Duration,
+        _ deadline: Deadline, _ settings: ControlSettings
+    ) throws(LaunchError) -> Membership {
+        var guest = RendezvousGuest(
+            request: request, address: address, timeout: timeout, deadline: deadline)
+        let welcome = try guest.enter()
+        let member = try Member(
+            rank: request.process.rank, processes: welcome.processes, link: welcome.link,
+            early: welcome.early, settings: settings)
+        return Membership(
+            rank: request.process.rank, processes: welcome.processes, member: member,
+            coordinator: nil)
+    }
+
+    private static func check(
+        rank: Int, worldSize: Int, _ process: ProcessDescription
+    ) throws(LaunchError) {
+        guard (1...Limits.workersMaximum).contains(worldSize) else {
+            throw LaunchError(
+                .worldSize, "a world size of \(worldSize), expected 1 to \(Limits.workersMaximum)")
+        }
+        guard (0..<worldSize).contains(rank), process.rank == rank else {
+            throw LaunchError(
+                .rank,
+                "rank \(rank) with a description of rank \(process.rank), expected both equal and "
+                    + "0 to \(worldSize - 1)")
+        }
+        let sizes = [
+            ("host name", process.host.utf8.count, ControlLimits.hostBytes),
+            ("endpoint", process.endpoint.count, ControlLimits.endpointBytes),
+            ("agreement text", process.agreement.utf8.count, ControlLimits.agreementBytes),
+        ]
+        for (what, size, limit) in sizes where size > limit {
+            throw LaunchError(.argument, "the \(what) has \(size) bytes, at most \(limit) fit")
+        }
+    }
+}
+
+/// Writes a line to standard error.
+public let logToStandardError: @Sendable (String) -> Void = { line in
+    let bytes = Array("geeps: \(line)\n".utf8)
+    _ = write(STDERR_FILENO, bytes, bytes.count)
+}

@@ -1,0 +1,137 @@
+import GeePSCore
+import Glibc
+
+/// How a process other than rank 0 joins: connects until somebody answers, says who it is, waits for the
+/// roster.
+struct RendezvousGuest {
+    /// What rank 0 gave.
+    struct Welcome {
+        let link: ControlLink
+        let processes: [ProcessDescription]
+        /// What rank 0 said after the roster.
+        let early: [ControlMessage]
+    }
+
+    let request: JoinRequest
+    let address: ControlAddress
+    let timeout: Duration
+    let deadline: Deadline
+    // What the last attempt came to; whom rank 0 still waits for, when it said so.
+    private var obstacle = "no attempt was made"
+    private var missing: [Int] = []
+
+    init(
+        request: JoinRequest, address: ControlAddress, timeout: Duration, deadline: Deadline
+    ) {
+        self.request = request
+        self.address = address
+        self.timeout = timeout
+        self.deadline = deadline
+    }
+
+    /// Joins.
+    ///
+    /// - Throws: what rank 0 said, or that it said nothing.
+    mutating func enter() throws(LaunchError) -> Welcome {
+        repeat {
+            if let link = connect(), let welcome = try attend(link) { return welcome }
+            let pause = min(deadline.remainingNanoseconds / 1000, 100_000)
+            usleep(UInt32(pause))
+        } while !deadline.hasPassed
+        throw timeoutError()
+    }
+
+    private mutating func connect() -> ControlLink? {
+        do {
+            let socket = try ControlSocket.connect(
+                to: address, deadline: min(deadline, .after(.seconds(5))))
+            return ControlLink(
+                socket, sender: request.process.rank, peer: "rank 0",
+                payloadLimit: ControlLimits.payloadBytes)
+        } catch {
+            obstacle = error.message
+            return nil
+        }
+    }
+
+    /// Nil when the connection came to nothing and another one should be tried.
+    private mutating func attend(_ link: ControlLink) throws(LaunchError) -> Welcome? {
+        missing = []
+        link.send(.join(request))
+        // Rank 0 may have started its own clock a little later: give it time to say who is missing.
+        var last = deadline
+        while !last.hasPassed {
+            var item = link.pollItem
+            ControlSocket.wait(&item, count: 1, until: last)
+            link.flush()
+            do throws(Answer) {
+                if let welcome = try read(link) { return welcome }
+            } catch {
+                switch error {
+                case .told(let refusal): throw refusal
+                case .nonsense(let what):
+                    obstacle = "something other than GeePS answered: \(what)"
+                    return nil
+                }
+            }
+            if let ending = link.ending {
+                obstacle = "\(ending) without an answer"
+                return nil
+            }
+            if !missing.isEmpty {
+                last = Deadline(nanoseconds: deadline.nanoseconds.saturatingAdd(1_000_000_000))
+            }
+        }
+        obstacle = missing.isEmpty ? "it accepted the connection but said nothing" : obstacle
+        return nil
+    }
+
+    private enum Answer: Error {
+        case told(LaunchError)
+        case nonsense(String)
+    }
+
+    private mutating func read(_ link: ControlLink) throws(Answer) -> Welcome? {
+        let messages: [ControlMessage]
+        do { messages = try link.receive() } catch { throw .nonsense(error.description) }
+        for (index, message) in messages.enumerated() {
+            switch message {
+            case .waiting(let ranks): missing = ranks
+            case .refusal(let error): throw .told(error)
+            case .roster(var processes):
+                guard processes.count == request.worldSize else {
+                    throw .nonsense("a roster of \(processes.count) processes")
+                }
+                for rank in processes.indices {
+                    processes[rank].agreement = request.process.agreement
+                }
+                return Welcome(
+                    link: link, processes: processes, early: Array(messages[(index + 1)...]))
+            case .unknownOptional: break
+            default: throw .nonsense("a message that is not for a joining process")
+            }
+        }
+        return nil
+    }
+
+    private func timeoutError() -> LaunchError {
+        let time = secondsText(nanoseconds: timeout.nanoseconds)
+        if !missing.isEmpty {
+            return missingError(missing, of: request.worldSize, at: address, within: time)
+        }
+        return LaunchError(
+            .timeout,
+            "rank 0 at \(address) did not answer rank \(request.process.rank) within \(time): "
+                + "\(obstacle); check that rank 0 was started and that this is its address")
+    }
+}
+
+/// The error of a rendezvous to which not all came.
+func missingError(
+    _ ranks: [Int], of worldSize: Int, at address: ControlAddress, within time: String
+) -> LaunchError {
+    LaunchError(
+        .timeout,
+        "\(rankList(ranks)) of \(worldSize) did not join within \(time): check that each was "
+            + "started, with rank 0's address \(address) and world size \(worldSize)")
+}

@@ -1,0 +1,283 @@
+import GeePSCore
+import Glibc
+
+/// How rank 0 gathers the others: accepts whoever comes, hears who they are, drops who is not of the job.
+///
+/// One thread waits for all connections together, so that none can hold up another.
+final class RendezvousHost {
+    /// A process that has joined.
+    struct Guest {
+        let link: ControlLink
+        let process: ProcessDescription
+        let identity: UInt64
+    }
+
+    // A connection that has not said yet who it is.
+    private struct Stranger {
+        let link: ControlLink
+        let deadline: Deadline
+    }
+
+    /// Connections that may be undecided at a time, beside one for each rank.
+    private static let strangersBeyondRanks = 128
+
+    private let request: JoinRequest
+    private let timeout: Duration
+    private let deadline: Deadline
+    private let settings: ControlSettings
+    private var strangers: [Stranger] = []
+    // By rank; rank 0's place stays empty. `departed` joined and went away again.
+    private var guests: [Guest?]
+    private var departed: [ProcessDescription?]
+    private var turnedAway = 0
+    private var isNews = false
+
+    init(
+        request: JoinRequest, timeout: Duration, deadline: Deadline, settings: ControlSettings
+    ) {
+        self.request = request
+        self.timeout = timeout
+        self.deadline = deadline
+        self.settings = settings
+        guests = Array(repeating: nil, count: request.worldSize)
+        departed = Array(repeating: nil, count: request.worldSize)
+    }
+
+    /// Waits for all other ranks.
+    ///
+    /// - Returns: ranks 1 and up, in order; each waits for the roster.
+    /// - Throws: what everybody who is there has been told too.
+    func gather(at address: ControlAddress) throws(LaunchError) -> [Guest] {
+        guard request.worldSize > 1 else { return [] }
+        let (listener, port) = try listen(at: address)
+        let place = try ControlAddress(parsing: "\(bracketed(address.host)):\(port)")
+        settings.onListening(place.description)
+        defer { reportTurnedAway() }
+        do throws(LaunchError) {
+            while !missing.isEmpty {
+                guard !deadline.hasPassed else { throw timeoutError(at: place) }
+                try turn(listener, until: deadline)
+                if isNews { tellWhoIsMissing() }
+            }
+        } catch {
+            refuse(error, listener: listener)
+            throw error
+        }
+        return guests.compactMap { $0 }
+    }
+
+    private var missing: [Int] { guests.indices.dropFirst().filter { guests[$0] == nil } }
+
+    private func bracketed(_ host: String) -> String { host.contains(":") ? "[\(host)]" : host }
+
+    private func listen(at address: ControlAddress) throws(LaunchError) -> (Descriptor, UInt16) {
+        let patience = min(deadline, .after(settings.listenPatience))
+        while true {
+            do {
+                return try ControlSocket.listen(at: address)
+            } catch {
+                guard patience.hasPassed else {
+                    usleep(50_000)
+                    continue
+                }
+                throw LaunchError(
+                    error.code,
+                    "rank 0 cannot listen at \(address): \(error.message); is another job using "
+                        + "the port, or another process rank 0 as well?")
+            }
+        }
+    }
+
+    /// Waits for something to happen and takes it in.
+    private func turn(_ listener: Descriptor, until end: Deadline) throws(LaunchError) {
+        var items = [pollfd(fd: listener.number, events: Int16(POLLIN), revents: 0)]
+        items += strangers.map(\.link.pollItem) + guests.compactMap { $0?.link.pollItem }
+        let due = strangers.map(\.deadline).min().map { min($0, end) } ?? end
+        ControlSocket.wait(&items, count: items.count, until: due)
+        for guest in guests { if let guest { attend(guest) } }
+        // Before accepting: who has said enough makes room.
+        try hearStrangers()
+        while let (socket, name) = try ControlSocket.accept(from: listener) {
+            strangers.append(
+                Stranger(
+                    link: ControlLink(
+                        socket, sender: 0, peer: name,
+                        payloadLimit: ControlLimits.joinPayloadBytes),
+                    deadline: .after(settings.handshake)))
+            if strangers.count > request.worldSize + Self.strangersBeyondRanks {
+                turnAway(strangers.removeFirst().link, "too many connections said nothing")
+            }
+        }
+    }
+
+    /// A guest may only wait; one that ends is missing again.
+    private func attend(_ guest: Guest) {
+        let rank = guest.process.rank
+        guest.link.flush()
+        do {
+            let messages = try guest.link.receive()
+            guard messages.contains(where: { !$0.isOptional }) || guest.link.ending != nil else {
+                return
+            }
+        } catch {
+            turnAway(guest.link, error.description)
+        }
+        guests[rank] = nil
+        departed[rank] = guest.process
+        isNews = true
+    }
+
+    private func hearStrangers() throws(LaunchError) {
+        let present = strangers
+        strangers = []
+        for (index, stranger) in present.enumerated() {
+            do {
+                if let join = try hear(stranger) {
+                    try admit(join, stranger.link)
+                }
+            } catch {
+                // The others still get the refusal.
+                strangers += present[(index + 1)...]
+                throw error
+            }
+        }
+    }
+
+    /// What a stranger asks for; nil while it has not, or when it was turned away.
+    private func hear(_ stranger: Stranger) throws(LaunchError) -> JoinRequest? {
+        let link = stranger.link
+        do throws(ByteError) {
+            let messages = try link.receive().filter { !$0.isOptional }
+            if case .join(let join)? = messages.first, messages.count == 1 { return join }
+            if !messages.isEmpty { throw ByteError("a message that is not a join request") }
+        } catch {
+            link.send(
+                .refusal(LaunchError(.argument, "rank 0 did not understand: \(error.description)")))
+            turnAway(link, error.description)
+            return nil
+        }
+        if let ending = link.ending {
+            turnAway(link, "\(ending) before it said who it is")
+        } else if stranger.deadline.hasPassed {
+            let time = secondsText(nanoseconds: settings.handshake.nanoseconds)
+            turnAway(link, "it did not say who it is within \(time)")
+        } else {
+            strangers.append(stranger)
+        }
+        return nil
+    }
+
+    private func admit(_ join: JoinRequest, _ link: ControlLink) throws(LaunchError) {
+        let newcomer = Guest(link: link, process: join.process, identity: join.identity)
+        link.peer = join.process.name
+        if let error = objection(to: join) {
+            link.send(.refusal(error))
+            refused.append(newcomer)
+            throw error
+        }
+        guests[join.process.rank] = newcomer
+        departed[join.process.rank] = nil
+        isNews = true
+    }
+
+    // Guests that were told why they are refused; kept open until the words have arrived.
+    private var refused: [Guest] = []
+
+    private func objection(to join: JoinRequest) -> LaunchError? {
+        let own = request.process
+        let other = join.process
+        guard join.worldSize == request.worldSize else {
+            return LaunchError(
+                .worldSize,
+                "\(other.name) was started for a world size of \(join.worldSize), "
+                    + "\(own.name) for \(request.worldSize)")
+        }
+        guard other.rank < request.worldSize else {
+            return LaunchError(
+                .rank,
+                "\(other.name) joined a job whose ranks are 0 to \(request.worldSize - 1)")
+        }
+        let holder = other.rank == 0 ? own : guests[other.rank]?.process
+        if let holder, guests[other.rank]?.identity != join.identity {
+            return LaunchError(
+                .rank,
+                "two processes joined as rank \(other.rank): \(holder.name) and \(other.name); "
+                    + "each process needs a rank of its own")
+        }
+        let differences = agreementDifferences(
+            own.agreement, of: "rank 0", other.agreement, of: "rank \(other.rank)")
+        guard !differences.isEmpty else { return nil }
+        let shown = differences.prefix(40).map { "\n  \($0)" }.joined()
+        let hidden =
+            differences.count > 40 ? "\n  and \(differences.count - 40) more lines" : ""
+        return LaunchError(
+            .disagreement, "\(own.name) and \(other.name) do not agree:\(shown)\(hidden)")
+    }
+
+    private func tellWhoIsMissing() {
+        isNews = false
+        let ranks = missing
+        guard !ranks.isEmpty else { return }
+        for guest in guests { guest?.link.send(.waiting(missing: ranks)) }
+    }
+
+    private func timeoutError(at place: ControlAddress) -> LaunchError {
+        let time = secondsText(nanoseconds: timeout.nanoseconds)
+        var error = missingError(missing, of: request.worldSize, at: place, within: time)
+        for rank in missing {
+            guard let process = departed[rank] else { continue }
+            error.message += "; \(process.name) had joined but went away"
+        }
+        return error
+    }
+
+    /// Tells everybody who is there, and for a while those who still come, why the job does not start.
+    private func refuse(_ error: LaunchError, listener: Descriptor) {
+        for guest in guests { guest?.link.send(.refusal(error)) }
+        var told = Set(refused.map(\.process.rank))
+        for guest in guests { if let guest { told.insert(guest.process.rank) } }
+        let linger = Deadline.after(error.code == .timeout ? .zero : settings.refusalLinger)
+        while told.count < request.worldSize - 1 && !linger.hasPassed {
+            var items = [pollfd(fd: listener.number, events: Int16(POLLIN), revents: 0)]
+            items += strangers.map(\.link.pollItem)
+            ControlSocket.wait(&items, count: items.count, until: linger)
+            while let (socket, name) = try? ControlSocket.accept(from: listener) {
+                let link = ControlLink(
+                    socket, sender: 0, peer: name, payloadLimit: ControlLimits.joinPayloadBytes)
+                strangers.append(Stranger(link: link, deadline: linger))
+            }
+            let present = strangers
+            strangers = []
+            for stranger in present {
+                guard let join = (try? hear(stranger)) ?? nil else { continue }
+                stranger.link.send(.refusal(error))
+                refused.append(
+                    Guest(link: stranger.link, process: join.process, identity: join.identity))
+                told.insert(join.process.rank)
+            }
+        }
+        ControlLink.drain(
+            (guests.compactMap { $0 } + refused).map(\.link), until: .after(.seconds(1)))
+        guests = []
+        refused = []
+    }
+
+    /// Drops a connection; the first is logged, the rest counted.
+    private func turnAway(_ link: ControlLink, _ why: String) {
+        turnedAway += 1
+        guard turnedAway == 1 else { return }
+        settings.log("rendezvous: turned away \(link.peer): \(why); waiting on for the job's ranks")
+    }
+
+    private func reportTurnedAway() {
+        guard turnedAway > 1 else { return }
+        settings.log("rendezvous: turned away \(turnedAway) connections in all")
+    }
+}
+
+extension ControlMessage {
+    fileprivate var isOptional: Bool {
+        if case .unknownOptional = self { return true }
+        return false
+    }
+}
