@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <stddef.h>
 
+#include "shims_transport.h"
+
 /// Names the calling thread as /proc and debuggers show it; at most 15 bytes are kept.
 void geeps_thread_set_name(const char *name);
 
