@@ -27,9 +27,11 @@ struct GeepsCommand: ParsableCommand {
               geeps simulate --seeds 1000
 
             EXIT CODES
-              0 ok, 64 wrong command line, 65 wrong job or data, 69 peer or rendezvous unavailable,
-              70 internal error, 73 cannot create, 74 input or output failed, 75 stopped early (run
-              again to continue), 77 not permitted, 128+n ended by signal n.
+               0  ok                       73  cannot create or open a file
+              64  wrong command line       74  input or output failed
+              65  wrong job or data        75  stopped early, run again to continue
+              69  peer or rendezvous gone  77  not permitted
+              70  internal error           128 + n  ended by signal n
             """,
         version: "0.1.0",
         subcommands: [TrainCommand.self, SimulateCommand.self])

@@ -14,10 +14,12 @@ struct TrainCommand: ParsableCommand {
             EXAMPLES
               geeps train Examples/digits.yaml
               geeps train Examples/digits.yaml --workers 3 --set train.epochs=5
-              geeps train job.yaml --set model.layers.0.out=32 --set consistency.staleness=async
+              geeps train job.yaml --set model.layers.0.out=32
+              geeps train job.yaml --set consistency.staleness=async
               geeps train job.yaml --print-config > resolved.yaml
               geeps train job.yaml --quiet --json | jq .test_accuracy
-              GEEPS_RANK=1 GEEPS_WORLD_SIZE=2 GEEPS_RENDEZVOUS=10.0.0.7:29500 geeps train job.yaml
+              GEEPS_RANK=1 GEEPS_WORLD_SIZE=2 GEEPS_RENDEZVOUS=10.0.0.7:29500 \\
+                geeps train job.yaml
             """)
 
     @Argument(help: "The job file.", completion: .file(extensions: ["yaml", "yml"]))

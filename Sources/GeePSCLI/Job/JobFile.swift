@@ -95,7 +95,7 @@ struct JobFile {
         return nil
     }
 
-    /// The tree without blanked keys; their later namesakes are reported.
+    /// The tree without blanked keys; all but the first of a name are reported.
     private func tree(_ node: Node) -> JobNode {
         let origin = Origin(node.mark)
         switch node {
@@ -107,17 +107,18 @@ struct JobFile {
             var first: [String: Int] = [:]
             for pair in mapping {
                 let keyOrigin = Origin(pair.key.mark)
-                if let key = blankedKeys[keyOrigin] {
-                    if case .file(let line, _) = keyOrigin, first[key] == nil { first[key] = line }
-                    continue
-                }
-                let key = pair.key.scalar?.string ?? ""
+                let blanked = blankedKeys[keyOrigin]
+                let key = blanked ?? pair.key.scalar?.string ?? ""
                 if pair.key.scalar == nil {
                     problems.report(at: keyOrigin, "found a list or map as a key, expected a name")
                 }
                 if let line = first[key] {
                     problems.report(
                         at: keyOrigin, "found '\(key)' again, it is given in line \(line)")
+                }
+                guard blanked == nil else {
+                    first[key] = first[key] ?? keyOrigin.line
+                    continue
                 }
                 entries.append(.init(key: key, origin: keyOrigin, node: tree(pair.value)))
             }

@@ -184,7 +184,7 @@ struct MapReader {
     }
 
     private static func words<T: FixedWidthInteger>(for range: ClosedRange<T>) -> String {
-        range.upperBound == T.max
+        range.upperBound >= T(clamping: Int.max)
             ? "an integer of \(range.lowerBound) or more"
             : "an integer from \(range.lowerBound) to \(range.upperBound)"
     }
