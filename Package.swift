@@ -73,7 +73,7 @@ let package = Package(
         .testTarget(name: "GeePSNNTests", dependencies: ["GeePSNN", "GeePSCore", "Safetensors"]),
         .testTarget(name: "GeePSTests", dependencies: ["GeePS", "GeePSTransport", "GeePSCore", "CGeePSShims"]),
         .testTarget(name: "GeePSSimulationTests", dependencies: ["GeePSSimulation", "GeePSCore"]),
-        .testTarget(name: "GeePSCLITests", dependencies: ["GeePSCLI", "Safetensors"]),
+        .testTarget(name: "GeePSCLITests", dependencies: ["GeePSCLI", "GeePSCore", "GeePSNN", "Safetensors"]),
     ]
 )
 

@@ -1,4 +1,38 @@
+import ArgumentParser
+
+/// The door to the shell.
+///
+/// The entry is not the command itself, so that every error passes `ErrorReport`.
 @main
 enum Geeps {
-    static func main() {}
+    static func main() {
+        do {
+            var command = try GeepsCommand.parseAsRoot()
+            try command.run()
+        } catch {
+            ErrorReport.end(with: error)
+        }
+    }
+}
+
+/// `geeps`.
+struct GeepsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "geeps",
+        abstract: "Trains deep networks data-parallel over a parameter server.",
+        discussion: """
+            EXAMPLES
+              geeps train Examples/digits.yaml
+              geeps train Examples/digits.yaml --workers 3 --set optimizer.lr=0.05
+              geeps simulate --seeds 1000
+
+            EXIT CODES
+               0  ok                       73  cannot create or open a file
+              64  wrong command line       74  input or output failed
+              65  wrong job or data        75  stopped early, run again to continue
+              69  peer or rendezvous gone  77  not permitted
+              70  internal error           128 + n  ended by signal n
+            """,
+        version: "0.1.0",
+        subcommands: [TrainCommand.self, SimulateCommand.self])
 }

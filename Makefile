@@ -1,0 +1,45 @@
+# Every entry point of the repository; `make` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-oracles release demo test bench format lint clean
+
+SWIFT ?= swift
+SOURCES := Package.swift Sources Tests $(wildcard Benchmarks Snippets)
+ORACLES := .oracles
+ORACLE_PYTHON := $(ORACLES)/bin/python
+# With the oracles set up, tests compare against PyTorch; without them those tests are skipped by name.
+ORACLE_ENVIRONMENT = $(if $(wildcard $(ORACLE_PYTHON)),GEEPS_ORACLE_PYTHON=$(CURDIR)/$(ORACLE_PYTHON))
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
+		| while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+setup: ## Install the system packages the build needs, check the Swift toolchain
+	@.ci/setup
+
+setup-oracles: ## Make .oracles, a Python with PyTorch that tests compare results with
+	@.ci/setup-oracles $(ORACLES)
+
+release: ## Build .build/release/geeps
+	$(SWIFT) build -c release --product geeps
+
+demo: setup release ## Train a small network on handwritten digits with two workers
+	.build/release/geeps train Examples/digits.yaml
+
+test: setup ## Build and run all tests
+	$(SWIFT) build --build-tests
+	$(ORACLE_ENVIRONMENT) $(SWIFT) test --skip-build
+
+bench: setup release ## Run the benchmarks
+	.build/release/geeps bench
+
+format: ## Format the Swift sources in place
+	$(SWIFT) format --in-place --recursive --parallel $(SOURCES)
+
+lint: ## Check format and documentation of the Swift sources
+	$(SWIFT) format lint --strict --recursive --parallel $(SOURCES)
+
+clean: ## Remove what was built; .oracles stays
+	rm -rf .build Examples/runs

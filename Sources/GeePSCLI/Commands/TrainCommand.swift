@@ -1,0 +1,96 @@
+import ArgumentParser
+import Glibc
+
+/// `geeps train`.
+struct TrainCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "train",
+        abstract: "Trains the network that a job file describes.",
+        discussion: """
+            Alone, with N workers, it starts N processes on this machine. Where GEEPS_RANK,
+            GEEPS_WORLD_SIZE and GEEPS_RENDEZVOUS are set it is one process of a job that something \
+            else has launched. Paths in the job file start from the directory of that file.
+
+            EXAMPLES
+              geeps train Examples/digits.yaml
+              geeps train Examples/digits.yaml --workers 3 --set train.epochs=5
+              geeps train job.yaml --set model.layers.0.out=32
+              geeps train job.yaml --set consistency.staleness=async
+              geeps train job.yaml --print-config > resolved.yaml
+              geeps train job.yaml --quiet --json | jq .test_accuracy
+              GEEPS_RANK=1 GEEPS_WORLD_SIZE=2 GEEPS_RENDEZVOUS=10.0.0.7:29500 \\
+                geeps train job.yaml
+            """)
+
+    @Argument(help: "The job file.", completion: .file(extensions: ["yaml", "yml"]))
+    var job: String
+
+    @Option(
+        name: .customLong("set"), parsing: .singleValue,
+        help: ArgumentHelp(
+            "Puts a value in place of the job file's; list elements by position.",
+            valueName: "key.path=value"))
+    var assignments: [String] = []
+
+    @Option(help: ArgumentHelp("Workers; the same as --set cluster.workers=N.", valueName: "n"))
+    var workers: Int?
+
+    @Flag(help: "Prints one JSON object with the results instead of a table.")
+    var json = false
+
+    @Flag(help: "Prints the job with every default and override, and does not train.")
+    var printConfig = false
+
+    @Flag(help: "Prints neither progress nor table; errors, and the object of --json, still.")
+    var quiet = false
+
+    func run() throws {
+        let environment = processEnvironment()
+        let launch = try LaunchEnvironment.launch(from: environment)
+        let loader = JobLoader(
+            file: job, assignments: assignments, workers: workers,
+            defaultWorkers: launch?.worldSize ?? 1, checksPaths: !printConfig)
+        let job = try loader.load()
+        if printConfig { return writeOutput(job.yaml) }
+        if let launch {
+            try Self.check(launch, against: job)
+            try train(job, launch: launch, environment: environment)
+        } else if job.cluster.workers > 1 {
+            try LocalLaunch.run(job, environment: environment)
+        } else {
+            try train(job, launch: .alone, environment: environment)
+        }
+    }
+
+    /// - Throws: `CLIError` (usage) when launcher and job disagree about the number of workers.
+    static func check(_ launch: Launch, against job: Job) throws(CLIError) {
+        guard launch.worldSize != job.cluster.workers else { return }
+        throw CLIError(
+            .usage,
+            "\(LaunchEnvironment.worldSize) is \(launch.worldSize) but the job has cluster.workers "
+                + "\(job.cluster.workers): leave cluster.workers out, or start geeps with --workers "
+                + "\(launch.worldSize)")
+    }
+
+    private func train(_ job: Job, launch: Launch, environment: [String: String]) throws {
+        let progress = ProgressReporter.standard(
+            rank: launch.rank, isQuiet: quiet, environment: environment)
+        let summary = try runTraining(job, launch: launch, progress: progress)
+        guard launch.rank == 0 else { return }
+        if json {
+            writeOutput(summary.json.text + "\n")
+        } else if !quiet {
+            let isColored =
+                isatty(STDOUT_FILENO) == 1 && environment["NO_COLOR", default: ""].isEmpty
+                && environment["TERM"] != "dumb"
+            writeOutput(summary.table(title: title(of: job), isColored: isColored))
+        }
+    }
+
+    /// "digits.yaml, 2 workers, staleness 0".
+    private func title(of job: Job) -> String {
+        let name = self.job.split(separator: "/").last.map(String.init) ?? self.job
+        let workers = job.cluster.workers
+        return "\(name), \(workers) worker\(workers == 1 ? "" : "s"), staleness \(job.staleness)"
+    }
+}

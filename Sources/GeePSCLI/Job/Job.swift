@@ -1,0 +1,81 @@
+import GeePSCore
+import GeePSNN
+
+/// Everything a training run is told: a job file after defaults and overrides, with absolute paths.
+struct Job: Hashable, Sendable {
+    var model: ModelSource
+    var data: DataConfiguration
+    var optimizer: OptimizerConfiguration
+    var length: TrainingLength
+    /// Seeds the initial weights, the order of samples and dropout.
+    var seed: UInt64
+    var staleness: Staleness
+    var cluster: ClusterConfiguration
+    /// A safetensors file the weights start from.
+    var initialWeights: String?
+    /// Where results go; nothing is written without it.
+    var outputDirectory: String?
+}
+
+/// Which network is trained.
+enum ModelSource: Hashable, Sendable {
+    /// One of `builtInNames`.
+    case builtIn(String)
+    /// Spelled out in the job.
+    case layers(ModelConfiguration)
+
+    /// Networks that have a name.
+    static let builtInNames = ["lenet"]
+}
+
+/// What is trained on.
+struct DataConfiguration: Hashable, Sendable {
+    /// Where samples come from.
+    enum Source: Hashable, Sendable {
+        /// A directory with the four IDX files, gzip or not.
+        case mnist(directory: String)
+        /// A directory with data_batch_*.bin and test_batch.bin.
+        case cifar10(directory: String)
+        /// Made from a seed; `shape` is that of one sample, without the batch.
+        case synthetic(samples: Int, shape: [Int], classes: Int, seed: UInt64)
+    }
+
+    var source: Source
+    /// Samples a worker takes in one clock.
+    var batchSize: Int
+    /// Whether each epoch has an order of its own.
+    var isShuffled: Bool
+}
+
+/// When training ends.
+enum TrainingLength: Hashable, Sendable {
+    /// Passes over the training data, shared by all workers.
+    case epochs(Int)
+    /// Clocks of each worker.
+    case steps(Int)
+}
+
+/// How many processes there are and how they meet.
+struct ClusterConfiguration: Hashable, Sendable {
+    /// The way rows travel between processes.
+    enum Carriage: String, Hashable, Sendable, CaseIterable {
+        /// The fastest that works between two processes.
+        case automatic = "auto"
+        case tcp
+        case sharedMemory = "shared-memory"
+        case unixSocket = "unix-socket"
+    }
+
+    var workers: Int
+    /// Processes that hold a part of every table; the first `keepers` workers do.
+    var keepers: Int
+    var transport: Carriage
+    /// TCP port of the rendezvous; 0 takes a free one.
+    var port: Int
+    /// Address to listen on.
+    var interface: String
+    /// How long the processes wait for each other at the start.
+    var joinTimeout: Duration
+    /// Connections between a worker and a keeper; the transport's choice when nil.
+    var lanes: Int?
+}

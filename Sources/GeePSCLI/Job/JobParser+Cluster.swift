@@ -1,0 +1,59 @@
+import GeePSCore
+
+extension JobParser {
+    /// The cluster section; without one, the defaults.
+    func cluster(_ map: MapReader?) -> ClusterConfiguration {
+        guard var map else {
+            return ClusterConfiguration(
+                workers: defaultWorkers, keepers: defaultWorkers, transport: .automatic, port: 0,
+                interface: "127.0.0.1", joinTimeout: .seconds(60), lanes: nil)
+        }
+        let workers = map.integer(
+            "workers", in: 1...Limits.workersMaximum, default: defaultWorkers)
+        let keepers = map.integer("keepers", in: 1...Limits.workersMaximum, default: workers)
+        if keepers > workers {
+            map.report(
+                at: map.origin(of: "keepers"),
+                "found \(keepers) keepers for \(workers) workers, expected at most one keeper a worker"
+            )
+        }
+        let transport = map.choice(
+            "transport", of: ClusterConfiguration.Carriage.allCases.map(\.rawValue),
+            default: ClusterConfiguration.Carriage.automatic.rawValue)
+        let port = map.integer("port", in: 0...65535, default: 0)
+        let interface = map.text("interface", expected: "an address to listen on") ?? "127.0.0.1"
+        let joinTimeout = map.value(
+            "join_timeout", fallback: .seconds(60),
+            expected: "a time above 0 such as 60s, 500ms or 2m"
+        ) { $0.plainText.flatMap(Duration.init(jobText:)) }
+        let lanes = map.has("lanes") ? map.integer("lanes", in: 1...64) : nil
+        _ = map.node("lanes")
+        map.finish()
+        return ClusterConfiguration(
+            workers: workers, keepers: keepers,
+            transport: transport.flatMap { .init(rawValue: $0) } ?? .automatic, port: port,
+            interface: interface, joinTimeout: joinTimeout ?? .seconds(60), lanes: lanes)
+    }
+}
+
+extension Duration {
+    /// Reads "60s", "500ms", "2m", "1h" or a bare number of seconds; nil for all else and for zero.
+    init?(jobText text: String) {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        guard let count = Int64(digits), count > 0, count <= 1_000_000_000 else { return nil }
+        switch text.dropFirst(digits.count) {
+        case "", "s": self = .seconds(count)
+        case "ms": self = .milliseconds(count)
+        case "m", "min": self = .seconds(count * 60)
+        case "h": self = .seconds(count * 3600)
+        default: return nil
+        }
+    }
+
+    /// The text that `init(jobText:)` reads back; whole milliseconds.
+    var jobText: String {
+        let (seconds, attoseconds) = components
+        return attoseconds == 0
+            ? "\(seconds)s" : "\(seconds * 1000 + attoseconds / 1_000_000_000_000_000)ms"
+    }
+}

@@ -1,0 +1,106 @@
+import GeePSCore
+import GeePSNN
+
+/// Turns the tree of a job file into a job; each section has a file of its own.
+struct JobParser {
+    /// What relative paths start from.
+    let directory: JobDirectory
+    /// `cluster.workers` of a job that does not say.
+    let defaultWorkers: Int
+    /// Whether the paths a job reads from must exist.
+    let checksPaths: Bool
+    let problems: ProblemCollector
+
+    /// The job that `root` describes; worth using only when nothing was reported.
+    func job(from root: JobNode) -> Job? {
+        guard var map = MapReader(root, path: "", problems: problems) else { return nil }
+        let model = map.map("model", isRequired: true).flatMap(self.model)
+        let data = map.map("data", isRequired: true).flatMap(self.data)
+        let optimizer = map.map("optimizer", isRequired: true).flatMap(self.optimizer)
+        let (length, seed) = map.map("train", isRequired: true).map(train) ?? (.epochs(1), 1)
+        let staleness = map.map("consistency").map(consistency) ?? .bulkSynchronous
+        let cluster = cluster(map.map("cluster"))
+        let initialWeights = path("init", in: &map, expected: "the path of a safetensors file")
+        let outputDirectory = map.map("output").flatMap(output)
+        map.finish()
+        guard let model, let data, let optimizer else { return nil }
+        return Job(
+            model: model, data: data, optimizer: optimizer, length: length, seed: seed,
+            staleness: staleness, cluster: cluster, initialWeights: initialWeights,
+            outputDirectory: outputDirectory)
+    }
+
+    /// An absolute path from a text; reports one that should exist and does not.
+    func path(
+        _ key: String, in map: inout MapReader, isRequired: Bool = false, mustExist: Bool = true,
+        expected: String
+    ) -> String? {
+        guard let text = map.text(key, isRequired: isRequired, expected: expected) else {
+            return nil
+        }
+        let path = directory.resolve(text)
+        if mustExist && checksPaths && !JobDirectory.exists(path) {
+            map.report(
+                at: map.node(key)?.origin ?? map.origin,
+                "found '\(text)' for \(map.name(of: key)), expected \(expected); there is nothing at "
+                    + path)
+        }
+        return path
+    }
+
+    private func train(_ map: MapReader) -> (TrainingLength, UInt64) {
+        var map = map
+        let hasBoth = map.has("epochs") && map.has("steps")
+        let epochs = map.has("epochs") ? map.integer("epochs", in: 1...1_000_000) : nil
+        let steps = map.has("steps") ? map.integer("steps", in: 1...Int.max) : nil
+        _ = (map.node("epochs"), map.node("steps"))
+        let seed: UInt64 = map.integer("seed", in: 0...UInt64.max, default: 1)
+        map.finish()
+        if hasBoth {
+            map.report(
+                at: max(map.origin(of: "epochs"), map.origin(of: "steps")),
+                "found both train.epochs and train.steps, expected one of them; --set takes the other "
+                    + "away with train.epochs=null or train.steps=null")
+        }
+        if epochs == nil && steps == nil {
+            map.report(
+                at: map.origin,
+                "missing key 'epochs' or 'steps' in train, expected one of them")
+        }
+        return (steps.map { .steps($0) } ?? .epochs(epochs ?? 1), seed)
+    }
+
+    private func consistency(_ map: MapReader) -> Staleness {
+        var map = map
+        let expected =
+            "a number of clocks from 0 to \(Limits.stalenessClocksMaximum), or async"
+        let staleness = map.value("staleness", fallback: .bulkSynchronous, expected: expected) {
+            (node) -> Staleness? in
+            if node.text == "async" { return .unbounded }
+            return node.plainText.flatMap { UInt64($0) }
+                .flatMap { $0 <= Limits.stalenessClocksMaximum ? .clocks($0) : nil }
+        }
+        map.finish()
+        return staleness ?? .bulkSynchronous
+    }
+
+    private func output(_ map: MapReader) -> String? {
+        var map = map
+        let path = path(
+            "directory", in: &map, isRequired: true, mustExist: false,
+            expected: "the path of a directory")
+        map.finish()
+        return path
+    }
+}
+
+extension Origin: Comparable {
+    static func < (a: Origin, b: Origin) -> Bool {
+        switch (a, b) {
+        case (.file(let line, let column), .file(let otherLine, let otherColumn)):
+            (line, column) < (otherLine, otherColumn)
+        case (.file, .flag): true
+        case (.flag, _): false
+        }
+    }
+}

@@ -1,0 +1,53 @@
+import CGeePSShims
+import Glibc
+
+/// Runs a job of several processes on this machine: this program again, once a rank.
+enum LocalLaunch {
+    /// Supervises `job.cluster.workers` processes.
+    ///
+    /// - Throws: `SupervisedExit` unless all end well; the reasons have been printed then.
+    static func run(_ job: Job, environment: [String: String]) throws {
+        let port = job.cluster.port == 0 ? try freePort() : UInt16(job.cluster.port)
+        let watched = [SIGINT, SIGTERM]
+        let signals = geeps_signal_pipe(watched, Int32(watched.count))
+        guard signals >= 0 else {
+            throw CLIError(.internalError, "cannot watch for signals: \(lastError())")
+        }
+        // A line of another rank first wipes the bar that rank 0 is drawing.
+        let wipe = isatty(STDERR_FILENO) == 1 ? "\r\u{1B}[K" : ""
+        var supervisor = Supervisor(signals: signals) { writeError(wipe + $0) }
+        let outcome = try supervisor.run(
+            commands(
+                worldSize: job.cluster.workers, port: port, arguments: CommandLine.arguments,
+                environment: environment, cores: Int(geeps_available_cores())))
+        guard outcome.exitCode == 0 else {
+            if let rank = outcome.failedRank {
+                writeError(
+                    "geeps: the job ends with code \(outcome.exitCode): rank \(rank) "
+                        + "\(outcome.ends[rank])\n")
+            }
+            throw SupervisedExit(code: outcome.exitCode)
+        }
+    }
+
+    /// This program with the same arguments, once a rank, each with its place in the environment.
+    ///
+    /// The cores are divided between the ranks unless the environment says how many threads to use, and
+    /// threads that wait give their core away.
+    static func commands(
+        worldSize: Int, port: UInt16, arguments: [String], environment: [String: String], cores: Int
+    ) -> [ProcessCommand] {
+        (0..<worldSize).map { rank in
+            let launch = Launch(
+                rank: rank, worldSize: worldSize, localRank: rank,
+                rendezvous: RendezvousAddress(host: "127.0.0.1", port: port))
+            var variables = environment
+            variables["OMP_NUM_THREADS"] =
+                environment["OMP_NUM_THREADS"] ?? "\(max(1, cores / worldSize))"
+            variables["OMP_WAIT_POLICY"] = environment["OMP_WAIT_POLICY"] ?? "passive"
+            variables.merge(LaunchEnvironment.variables(for: launch)) { $1 }
+            return ProcessCommand(
+                path: "/proc/self/exe", arguments: arguments, environment: variables)
+        }
+    }
+}

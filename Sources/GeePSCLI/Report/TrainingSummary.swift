@@ -1,0 +1,108 @@
+/// What a training run has achieved; made by rank 0 at the end.
+struct TrainingSummary: Hashable, Sendable {
+    /// A share of the run's time.
+    struct TimeShare: Hashable, Sendable {
+        /// "compute", "read", ...
+        var name: String
+        var seconds: Double
+    }
+
+    /// Clocks of each worker.
+    var steps: Int
+    /// Passes over the training data, the last one perhaps unfinished.
+    var epochs: Double
+    /// Mean of the last epoch; nil when no epoch was finished.
+    var trainLoss: Double?
+    /// Mean over the test set; nil without one.
+    var testLoss: Double?
+    /// Share of the test set that is classified right; nil without one.
+    var testAccuracy: Double?
+    /// Of all workers together.
+    var samplesPerSecond: Double
+    /// Share of the time that rank 0 waited for parameters.
+    var stallRatio: Double
+    /// By all workers together.
+    var bytesSent: UInt64
+    var bytesReceived: UInt64
+    var workers: Int
+    /// Where results were written; nil when nothing was.
+    var outputDirectory: String?
+    /// Wall time of the training.
+    var seconds: Double
+    /// Mean training loss of each epoch.
+    var epochLosses: [Double] = []
+    /// Where rank 0's time went; empty when it was not measured.
+    var timeShares: [TimeShare] = []
+
+    /// The object that `--json` prints.
+    var json: JSONValue {
+        .object([
+            "schema": .string("geeps.train/1"),
+            "steps": .integer(Int64(steps)),
+            "epochs": .number(epochs),
+            "train_loss": trainLoss.map { .number($0) } ?? .null,
+            "test_loss": testLoss.map { .number($0) } ?? .null,
+            "test_accuracy": testAccuracy.map { .number($0) } ?? .null,
+            "samples_per_second": .number(samplesPerSecond),
+            "stall_ratio": .number(stallRatio),
+            "bytes_sent": .integer(Int64(clamping: bytesSent)),
+            "bytes_received": .integer(Int64(clamping: bytesReceived)),
+            "workers": .integer(Int64(workers)),
+            "output": outputDirectory.map { .string($0) } ?? .null,
+        ])
+    }
+
+    /// The table a person reads.
+    ///
+    /// - Parameter title: first line, such as "digits.yaml, 2 workers, staleness 0".
+    func table(title: String, isColored: Bool) -> String {
+        let rows = self.rows
+        let width = rows.map(\.name.count).max() ?? 0
+        let rule = String(repeating: "─", count: max(title.count, 48))
+        let bold = isColored ? ("\u{1B}[1m", "\u{1B}[0m") : ("", "")
+        let lines = rows.map { row in
+            let name = row.name + String(repeating: " ", count: width - row.name.count)
+            return row.isMain ? "\(name)  \(bold.0)\(row.text)\(bold.1)" : "\(name)  \(row.text)"
+        }
+        return (["\(bold.0)\(title)\(bold.1)", rule] + lines + [rule]).joined(separator: "\n")
+            + "\n"
+    }
+
+    private var rows: [(name: String, text: String, isMain: Bool)] {
+        var rows: [(name: String, text: String, isMain: Bool)] = []
+        if let testAccuracy { rows.append(("test accuracy", Text.percent(testAccuracy, 2), true)) }
+        if let testLoss { rows.append(("test loss", Text.significant(testLoss, 4), false)) }
+        if let trainLoss { rows.append(("train loss", Text.significant(trainLoss, 4), false)) }
+        if epochLosses.count > 1, let first = epochLosses.first, let last = epochLosses.last {
+            let ends = "\(Text.significant(first, 3)) → \(Text.significant(last, 3))"
+            rows.append(("loss by epoch", "\(Text.sparkline(epochLosses))  \(ends)", false))
+        }
+        rows.append(
+            (
+                "length",
+                "\(Text.significant(epochs, 4)) epochs, \(Text.grouped(steps)) steps in "
+                    + Text.seconds(seconds), false
+            ))
+        rows.append(("speed", "\(Self.whole(samplesPerSecond)) samples/s", false))
+        rows.append(("stalled", Text.percent(stallRatio), false))
+        let traffic = "\(Text.bytes(bytesSent)) sent, \(Text.bytes(bytesReceived)) received"
+        rows.append(("traffic", traffic, false))
+        if !timeShares.isEmpty { rows.append(("time", timeSplit, false)) }
+        if let outputDirectory { rows.append(("output", outputDirectory, false)) }
+        return rows
+    }
+
+    /// "compute 71 %, read 12 %": largest first.
+    private var timeSplit: String {
+        let total = timeShares.map(\.seconds).reduce(0, +)
+        guard total > 0 else { return "-" }
+        return timeShares.enumerated()
+            .sorted { ($1.element.seconds, $0.offset) < ($0.element.seconds, $1.offset) }
+            .map { "\($0.element.name) \(Text.percent($0.element.seconds / total, 0))" }
+            .joined(separator: ", ")
+    }
+
+    private static func whole(_ value: Double) -> String {
+        value.isFinite && abs(value) < 1e15 ? Text.grouped(Int(value.rounded())) : "\(value)"
+    }
+}
