@@ -84,7 +84,7 @@ public final class Node: Sendable {
         _ configuration: NodeConfiguration, device: any Device, listener: Listener?,
         membership: Membership, deadline: Deadline
     ) throws(LaunchError) -> Node {
-        let server = makeServer(configuration, membership: membership)
+        let server = try makeServer(configuration, membership: membership)
         let token = try LaneToken.agree(membership, deadline: deadline)
         let acceptor = listener.map {
             LaneAcceptor(
@@ -113,18 +113,22 @@ public final class Node: Sendable {
 
     private static func makeServer(
         _ configuration: NodeConfiguration, membership: Membership
-    ) -> Server {
-        Server(
-            configuration: ServerConfiguration(
-                map: configuration.map, workerCount: configuration.worldSize,
-                staleness: configuration.staleness, optimizer: configuration.optimizer),
-            keepers: configuration.ownKeepers
-        ) { [weak membership] worker, error in
-            // Who is gone, the control plane tells; here is what it cannot notice.
-            guard error.code == .malformed, let membership else { return }
-            configuration.control.log(error.message)
-            membership.abort(
-                reason: "\(membership.processes[worker].name) broke the protocol: \(error.message)")
+    ) throws(LaunchError) -> Server {
+        do throws(RowStoreError) {
+            return try Server(
+                configuration: ServerConfiguration(
+                    map: configuration.map, workerCount: configuration.worldSize,
+                    staleness: configuration.staleness, optimizer: configuration.optimizer),
+                keepers: configuration.ownKeepers
+            ) { [weak membership] worker, error in
+                // Who is gone, the control plane tells; here is what it cannot notice.
+                guard error.code == .malformed, let membership else { return }
+                configuration.control.log(error.message)
+                let name = membership.processes[worker].name
+                membership.abort(reason: "\(name) broke the protocol: \(error.message)")
+            }
+        } catch {
+            throw LaunchError(.system, "\(error)")
         }
     }
 

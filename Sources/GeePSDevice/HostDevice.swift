@@ -74,34 +74,29 @@ extension HostDevice {
         _ source: UnsafePointer<Float>, indexes: UnsafePointer<UInt32>, count: Int, rowWidth: Int,
         into target: UnsafeMutablePointer<Float>
     ) {
-        for j in 0..<count {
-            memcpy(target + j * rowWidth, source + Int(indexes[j]) * rowWidth, rowWidth * 4)
-        }
+        Kernels.gatherRows(target, from: source, at: indexes, rowCount: count, rowWidth: rowWidth)
     }
 
     public func scatterAddRows(
         _ source: UnsafePointer<Float>, indexes: UnsafePointer<UInt32>, count: Int, rowWidth: Int,
         into target: UnsafeMutablePointer<Float>
     ) {
-        for j in 0..<count {
-            let row = target + Int(indexes[j]) * rowWidth
-            for lane in 0..<rowWidth { row[lane] += source[j * rowWidth + lane] }
-        }
+        Kernels.scatterAddRows(source, to: target, at: indexes, rowCount: count, rowWidth: rowWidth)
     }
 
     public func add(
         _ source: UnsafePointer<Float>, count: Int, into target: UnsafeMutablePointer<Float>
     ) {
-        for i in 0..<count { target[i] += source[i] }
+        Kernels.add(source, to: target, count: count)
     }
 
     public func copy(
         _ source: UnsafePointer<Float>, count: Int, into target: UnsafeMutablePointer<Float>
     ) {
-        memcpy(target, source, count * MemoryLayout<Float>.stride)
+        Kernels.copy(source, to: target, count: count)
     }
 
     public func zero(_ target: UnsafeMutablePointer<Float>, count: Int) {
-        memset(target, 0, count * MemoryLayout<Float>.stride)
+        Kernels.fill(target, with: 0, count: count)
     }
 }

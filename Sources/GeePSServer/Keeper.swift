@@ -33,7 +33,7 @@ final class Keeper: @unchecked Sendable {
         index: Int, map: ShardMap, workerCount: Int, policy: ApplyPolicy,
         optimizer: OptimizerConfiguration, lanesMaximum: Int,
         onFailure: @escaping @Sendable (TransportError, Session) -> Void
-    ) {
+    ) throws(RowStoreError) {
         self.index = index
         self.map = map
         self.workerCount = workerCount
@@ -42,8 +42,8 @@ final class Keeper: @unchecked Sendable {
         blocks = map.blocksOfKeeper[index].map { map.blocks[$0] }
         rules = KeeperProtocol(
             workerCount: workerCount, blockCount: blocks.count, policy: policy)
-        store = RowStore(
-            map: map, keeper: index, optimizer: optimizer, workerCount: workerCount)
+        store = try RowStore(
+            shardMap: map, keeper: index, optimizer: Optimizer(optimizer))
         let bytesMaximum = blocks.map { map.byteCount(of: $0) }.max() ?? 0
         held = HeldPushes(
             blockCount: blocks.count, workerCount: workerCount, bytesMaximum: bytesMaximum)
@@ -55,8 +55,10 @@ final class Keeper: @unchecked Sendable {
             copies: policy != .aggregated(staleness: 0))
         mailbox = Mailbox(
             capacity: max(16, workerCount * lanesMaximum * Limits.framesInMailboxPerLane))
-        thread = DedicatedThread(name: "keeper \(index)") { [self] in run() }
     }
+
+    /// Starts the keeper's thread.
+    func start() { thread = DedicatedThread(name: "keeper \(index)") { [self] in run() } }
 
     /// Hands a frame over; waits while the keeper is behind. False when the keeper has stopped.
     func post(_ frame: consuming ReceivedFrame, from session: Session) -> Bool {
@@ -125,7 +127,7 @@ final class Keeper: @unchecked Sendable {
                     + "\(map.byteCount(of: blocks[block]))")
         }
         guard rules.initialise(block: block) else { return }
-        store.initialise(block: block, from: frame.payload)
+        store.initialise(block, from: floats(frame.payload))
         publish(block, to: nil)
     }
 
@@ -166,9 +168,10 @@ final class Keeper: @unchecked Sendable {
                     block, UnsafeRawBufferPointer(push.values ?? .init(start: nil, count: 0)),
                     learningRate: push.learningRate, worker: worker)
                 held.recycle(push)
-            case .apply(let tick):
+            case .apply:
                 if contributions[block] > 0 {
-                    store.apply(block: block, tick: tick, learningRate: learningRates[block])
+                    store.apply(
+                        block, learningRate: learningRates[block], workerCount: workerCount)
                 }
                 contributions[block] = 0
                 publish(block, to: nil)
@@ -184,11 +187,11 @@ final class Keeper: @unchecked Sendable {
         let ageBefore = rules.age(block: block)
         guard let step = rules.next(block: block) else { return }
         switch step {
-        case .apply(let tick):
-            apply(block, payload, tick: tick, learningRate: learningRate)
+        case .apply:
+            apply(block, payload, learningRate: learningRate)
             publish(block, to: nil)
-        case .applyAlone(let worker, let tick):
-            apply(block, payload, tick: tick, learningRate: learningRate)
+        case .applyAlone(let worker, _):
+            apply(block, payload, learningRate: learningRate)
             // When the slowest worker has moved, everybody learns; readers may wait for it.
             publish(block, to: rules.age(block: block) == ageBefore ? worker : nil)
         case .foldHeld: break  // nobody else's push is ever held here
@@ -196,10 +199,19 @@ final class Keeper: @unchecked Sendable {
     }
 
     private func apply(
-        _ block: Int, _ payload: UnsafeRawBufferPointer, tick: UInt64, learningRate: Double
+        _ block: Int, _ payload: UnsafeRawBufferPointer, learningRate: Double
     ) {
         guard !payload.isEmpty else { return }
-        store.apply(block: block, gradient: payload, tick: tick, learningRate: learningRate)
+        store.apply(
+            block, gradient: floats(payload), learningRate: learningRate, workerCount: workerCount)
+    }
+
+    /// The values of a payload whose length `locate` has checked; carriers align payloads to 64 bytes.
+    private func floats(_ payload: UnsafeRawBufferPointer) -> UnsafePointer<Float> {
+        guard let start = payload.baseAddress else {
+            preconditionFailure("an empty payload has no values")
+        }
+        return start.assumingMemoryBound(to: Float.self)
     }
 
     private func fold(
@@ -208,14 +220,16 @@ final class Keeper: @unchecked Sendable {
         // Rank 0's learning rate holds for all: two workers may not disagree about a step.
         if worker == 0 { learningRates[block] = learningRate }
         guard !payload.isEmpty else { return }
-        store.fold(block: block, contribution: payload, isFirst: contributions[block] == 0)
+        store.fold(
+            block, contribution: floats(payload), isFirst: contributions[block] == 0)
         contributions[block] += 1
     }
 
     /// Offers the rows of `block` to `worker`, or to all.
     private func publish(_ block: Int, to worker: Int?) {
         publications.publish(
-            block: block, rows: store.rows(block: block), age: rules.age(block: block) ?? 0,
+            block: block, rows: UnsafeRawBufferPointer(store.values(block)),
+            age: rules.age(block: block) ?? 0,
             received: { rules.received(block: block, from: $0) })
         if let worker {
             enqueue(block, worker: worker)

@@ -36,20 +36,22 @@ public final class Server: @unchecked Sendable {
     ///
     /// - Parameter onFailure: called, from a thread of the server, when a worker's lane breaks or a worker
     ///   sends what the protocol forbids. That lane is closed.
+    /// - Throws: when there is no memory for the rows and the optimiser's state.
     public init(
         configuration: ServerConfiguration, keepers indexes: [Int],
         onFailure: @escaping @Sendable (_ worker: Int, TransportError) -> Void
-    ) {
+    ) throws(RowStoreError) {
         self.configuration = configuration
         self.onFailure = onFailure
         var keepers: [Int: Keeper] = [:]
         for index in indexes {
-            keepers[index] = Keeper(
+            keepers[index] = try Keeper(
                 index: index, map: configuration.map, workerCount: configuration.workerCount,
                 policy: ApplyPolicy(configuration.staleness), optimizer: configuration.optimizer,
                 lanesMaximum: 4, onFailure: { error, session in onFailure(session.worker, error) })
         }
         self.keepers = keepers
+        for index in indexes { keepers[index]?.start() }
     }
 
     /// Serves one lane of `worker`.

@@ -21,7 +21,7 @@ final class TestCluster: Sendable {
         blockBytes: Int = 4096, waitTimeout: Duration = .seconds(30)
     ) throws {
         map = ShardMap(tables: tables, keeperCount: keepers, blockBytes: blockBytes)
-        server = Server(
+        server = try Server(
             configuration: ServerConfiguration(
                 map: map, workerCount: workers, staleness: staleness, optimizer: optimizer),
             keepers: Array(0..<keepers), onFailure: { _, _ in })
