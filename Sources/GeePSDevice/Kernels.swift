@@ -6,7 +6,7 @@ import CGeePSKernels
 /// lie inside the array it indexes: nothing is checked here, callers check once for a whole batch. All
 /// instruction sets give the same bits. No call allocates or waits.
 public enum Kernels {
-    /// Gathers rows: `target[i] = source[index[i]]`. Aligned large results bypass the caches.
+    /// Gathers rows: `target[i] = source[index[i]]`; large aligned results go past the caches.
     public static func gatherRows(
         _ target: UnsafeMutablePointer<Float>, from source: UnsafePointer<Float>,
         at index: UnsafePointer<UInt32>, rowCount: Int, rowWidth: Int

@@ -109,7 +109,8 @@ public struct Optimizer: @unchecked Sendable {
             kernels.pointee.step_sgd(values, gradient, state.first, count, reduced, rule)
         case .adam(let beta1, let beta2, let epsilon), .adamW(let beta1, let beta2, let epsilon):
             let rule = adam(
-                beta1: beta1, beta2: beta2, epsilon: epsilon, step: step, learningRate: learningRate)
+                beta1: beta1, beta2: beta2, epsilon: epsilon, step: step, learningRate: learningRate
+            )
             guard let mean = state.first, let square = state.second else { missingState() }
             kernels.pointee.step_adam(values, gradient, mean, square, count, reduced, rule)
         case .adaGrad(let learningRateDecay, _, let epsilon):
@@ -162,7 +163,8 @@ public struct Optimizer: @unchecked Sendable {
     }
 
     private func requireState(_ state: StatePointers) {
-        let given = (state.first == nil ? 0 : 1) + (state.second == nil ? 0 : 1)
+        let given =
+            (state.first == nil ? 0 : 1) + (state.second == nil ? 0 : 1)
             + (state.third == nil ? 0 : 1)
         if given < stateKinds.count { missingState() }
     }

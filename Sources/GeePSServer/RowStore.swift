@@ -10,11 +10,11 @@ public import GeePSCore
 public final class RowStore: @unchecked Sendable {
     // Sendable: made by one thread, then used by its keeper's thread alone; no member is shared.
 
-    /// The map that says which blocks these are. Constant.
+    /// The map that says which blocks these are; constant.
     public let shardMap: ShardMap
-    /// Whose rows these are. Constant.
+    /// Whose rows these are; constant.
     public let keeper: Int
-    /// The rule applied to them. Constant.
+    /// The rule applied to them; constant.
     public let optimizer: Optimizer
 
     // Constant data of the processor's level.
@@ -68,7 +68,8 @@ public final class RowStore: @unchecked Sendable {
 
     /// Bytes allocated for rows, sums and state.
     public var byteCount: Int {
-        (values.count + sums.count + states.reduce(0) { $0 + $1.count }) * MemoryLayout<Float>.stride
+        (values.count + sums.count + states.reduce(0) { $0 + $1.count })
+            * MemoryLayout<Float>.stride
     }
 
     /// Table, rows and place of a block.
@@ -108,7 +109,8 @@ public final class RowStore: @unchecked Sendable {
     public func initialise(_ block: Int, from source: UnsafePointer<Float>) {
         kernels.pointee.copy(values.start + starts[block], source, Int64(counts[block]))
         for (kind, state) in zip(optimizer.stateKinds, states) {
-            kernels.pointee.fill(state.start + starts[block], kind.initialValue, Int64(counts[block]))
+            kernels.pointee.fill(
+                state.start + starts[block], kind.initialValue, Int64(counts[block]))
         }
         steps[block] = 0
     }

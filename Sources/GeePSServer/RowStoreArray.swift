@@ -6,6 +6,7 @@ public struct RowStoreError: Error, Hashable, Sendable, CustomStringConvertible 
     /// What was asked for, what the system answered, what would do.
     public let message: String
 
+    /// The message.
     public var description: String { message }
 }
 

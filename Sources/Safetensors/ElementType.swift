@@ -54,5 +54,6 @@ public enum ElementType: String, CaseIterable, Hashable, Sendable, Comparable {
 
     private var rank: Int { Self.allCases.firstIndex(of: self) ?? 0 }
 
+    /// Whether `a` comes first in the format's order.
     public static func < (a: ElementType, b: ElementType) -> Bool { a.rank < b.rank }
 }

@@ -76,8 +76,10 @@ public struct Header: Hashable, Sendable {
             guard tensor.byteRange.lowerBound == end else {
                 let fault = tensor.byteRange.lowerBound < end ? "overlaps" : "leaves a hole after"
                 throw SafetensorsError(
-                    .tensor, "tensor \(tensor.name): starts at byte "
-                        + "\(tensor.byteRange.lowerBound), \(fault) the one before, which ends at \(end)")
+                    .tensor,
+                    "tensor \(tensor.name): starts at byte "
+                        + "\(tensor.byteRange.lowerBound), \(fault) the one before, which ends at \(end)"
+                )
             }
             end = tensor.byteRange.upperBound
         }
@@ -112,7 +114,8 @@ public struct Header: Hashable, Sendable {
             case "data_offsets" where offsets == nil: offsets = try scanner.takeCounts()
             default:
                 throw SafetensorsError(
-                    .json, "tensor \(name): key \(key), expected dtype, shape and data_offsets once")
+                    .json, "tensor \(name): key \(key), expected dtype, shape and data_offsets once"
+                )
             }
         }
         guard let typeName, let shape, let offsets else {
@@ -121,7 +124,8 @@ public struct Header: Hashable, Sendable {
         }
         guard let elementType = ElementType(rawValue: typeName) else {
             throw SafetensorsError(
-                .tensor, "tensor \(name): dtype \(typeName), expected one of "
+                .tensor,
+                "tensor \(name): dtype \(typeName), expected one of "
                     + ElementType.allCases.map(\.rawValue).joined(separator: " "))
         }
         guard offsets.count == 2, offsets[0] <= offsets[1] else {
@@ -130,12 +134,14 @@ public struct Header: Hashable, Sendable {
         }
         guard let byteCount = elementType.byteCount(shape: shape) else {
             throw SafetensorsError(
-                .tensor, "tensor \(name): \(typeName) \(shape) is no whole number of bytes "
+                .tensor,
+                "tensor \(name): \(typeName) \(shape) is no whole number of bytes "
                     + "that can be counted")
         }
         guard byteCount == offsets[1] - offsets[0] else {
             throw SafetensorsError(
-                .tensor, "tensor \(name): \(offsets[1] - offsets[0]) bytes in the file, "
+                .tensor,
+                "tensor \(name): \(offsets[1] - offsets[0]) bytes in the file, "
                     + "\(typeName) \(shape) needs \(byteCount)")
         }
         return TensorInfo(

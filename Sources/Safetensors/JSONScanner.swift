@@ -36,7 +36,9 @@ struct JSONScanner {
         skipSpace()
         let start = position
         var value = 0
-        while position < bytes.count, case let digit = bytes[position] &- UInt8(ascii: "0"), digit < 10 {
+        while position < bytes.count, case let digit = bytes[position] &- UInt8(ascii: "0"),
+            digit < 10
+        {
             let (tens, overflow) = value.multipliedReportingOverflow(by: 10)
             let (sum, carry) = tens.addingReportingOverflow(Int(digit))
             if overflow || carry {

@@ -2,7 +2,9 @@
 public struct SafetensorsError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The kind of failure.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
-        private enum Value: String { case inputOutput, header, json, tensor, length, unknown, mismatch }
+        private enum Value: String {
+            case inputOutput, header, json, tensor, length, unknown, mismatch
+        }
         private let value: Value
 
         /// The system refused to open, read, write, sync or rename.
@@ -20,6 +22,7 @@ public struct SafetensorsError: Error, Hashable, Sendable, CustomStringConvertib
         /// A tensor is not what the caller takes it for.
         public static let mismatch = Code(value: .mismatch)
 
+        /// The kind in a word.
         public var description: String { value.rawValue }
     }
 
@@ -28,6 +31,7 @@ public struct SafetensorsError: Error, Hashable, Sendable, CustomStringConvertib
     /// The whole story in one line.
     public let message: String
 
+    /// The message.
     public var description: String { message }
 
     init(_ code: Code, _ message: String) {

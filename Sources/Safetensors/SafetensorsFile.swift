@@ -36,7 +36,8 @@ public final class SafetensorsFile: Sendable {
     public func info(_ name: String) throws(SafetensorsError) -> TensorInfo {
         guard let info = header[name] else {
             throw SafetensorsError(
-                .unknownTensor, "\(path): no tensor \(name) among its \(tensors.count)"
+                .unknownTensor,
+                "\(path): no tensor \(name) among its \(tensors.count)"
                     + (tensors.first.map { ", such as \($0.name)" } ?? ""))
         }
         return info
@@ -49,7 +50,8 @@ public final class SafetensorsFile: Sendable {
         let info = try info(name)
         guard destination.count == info.byteCount else {
             throw SafetensorsError(
-                .mismatch, "\(path): tensor \(name) has \(info.byteCount) bytes, "
+                .mismatch,
+                "\(path): tensor \(name) has \(info.byteCount) bytes, "
                     + "the destination \(destination.count)")
         }
         try readFully(
@@ -73,7 +75,8 @@ public final class SafetensorsFile: Sendable {
         let info = try info(name)
         guard [.float32, .float16, .bfloat16].contains(info.elementType) else {
             throw SafetensorsError(
-                .mismatch, "\(path): tensor \(name) is \(info.elementType.rawValue), "
+                .mismatch,
+                "\(path): tensor \(name) is \(info.elementType.rawValue), "
                     + "expected F32, F16 or BF16")
         }
         return try withBytes(name) { bytes in
@@ -135,7 +138,8 @@ public final class SafetensorsFile: Sendable {
         }
         guard header.dataByteCount == fileByteCount - dataStart else {
             throw SafetensorsError(
-                .length, "\(path): \(fileByteCount - dataStart) bytes of tensors in the file, "
+                .length,
+                "\(path): \(fileByteCount - dataStart) bytes of tensors in the file, "
                     + "its header speaks of \(header.dataByteCount)")
         }
         return (header, dataStart)

@@ -66,7 +66,8 @@ public enum SafetensorsWriter {
         let json = header.json
         guard json.count <= Header.byteCountMaximum else {
             throw SafetensorsError(
-                .header, "write \(path): header of \(json.count) bytes, readers take "
+                .header,
+                "write \(path): header of \(json.count) bytes, readers take "
                     + "\(Header.byteCountMaximum); fewer tensors a file would do")
         }
         let temporary = "\(path).partial-\(getpid())"
@@ -93,7 +94,8 @@ public enum SafetensorsWriter {
                 case let (sum, overflow) = end.addingReportingOverflow(byteCount), !overflow
             else {
                 throw SafetensorsError(
-                    .tensor, "tensor \(tensor.name): \(tensor.elementType.rawValue) "
+                    .tensor,
+                    "tensor \(tensor.name): \(tensor.elementType.rawValue) "
                         + "\(tensor.shape) is no whole number of bytes that can be counted")
             }
             infos.append(
@@ -125,7 +127,8 @@ public enum SafetensorsWriter {
             }
             guard produced == expected else {
                 throw SafetensorsError(
-                    .mismatch, "write tensor \(tensor.name) of \(path): its source gave "
+                    .mismatch,
+                    "write tensor \(tensor.name) of \(path): its source gave "
                         + "\(produced) bytes, \(tensor.elementType.rawValue) \(tensor.shape) "
                         + "needs \(expected)")
             }
