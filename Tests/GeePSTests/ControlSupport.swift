@@ -1,19 +1,22 @@
 import GeePSCore
 import Glibc
-import Synchronization
 import Testing
 
 @testable import GeePS
 
 /// A value that several threads write.
-final class Shared<Value: Sendable>: Sendable {
-    private let storage: Mutex<Value>
+///
+/// A pthread mutex rather than `Mutex`, whose futex the thread sanitizer does not see.
+final class Shared<Value: Sendable>: @unchecked Sendable {
+    // Sendable: `storage` is guarded by `signal`.
+    private let signal = Signal()
+    private var storage: Value
 
-    init(_ value: Value) { storage = Mutex(value) }
+    init(_ value: Value) { storage = value }
 
-    var value: Value { storage.withLock { $0 } }
+    var value: Value { signal.withLock { storage } }
 
-    func update(_ body: (inout Value) -> Void) { storage.withLock { body(&$0) } }
+    func update(_ body: (inout Value) -> Void) { signal.withLock { body(&storage) } }
 }
 
 /// Runs `body` for all ranks, each on its own thread; the results in rank order.
