@@ -190,9 +190,14 @@ private func sumInRankOrder(_ payloads: [[UInt8]]) -> [UInt8] {
 
 /// 8 bytes a value, little endian.
 func encodeDoubles(_ values: [Double]) -> [UInt8] {
-    var writer = ByteWriter()
-    for value in values { writer.write(value) }
-    return writer.bytes
+    var bytes = [UInt8](repeating: 0, count: values.count * 8)
+    bytes.withUnsafeMutableBytes { raw in
+        for (index, value) in values.enumerated() {
+            raw.storeBytes(
+                of: value.bitPattern.littleEndian, toByteOffset: index * 8, as: UInt64.self)
+        }
+    }
+    return bytes
 }
 
 /// The values in `bytes`; a rest of fewer than 8 bytes is left out.

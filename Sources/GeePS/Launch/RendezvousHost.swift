@@ -175,6 +175,7 @@ final class RendezvousHost {
             refused.append(newcomer)
             throw error
         }
+        link.payloadLimit = ControlLimits.payloadBytes
         guests[join.process.rank] = newcomer
         departed[join.process.rank] = nil
         isNews = true
