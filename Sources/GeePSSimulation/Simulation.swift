@@ -16,6 +16,8 @@ public enum Checker: String, CaseIterable, Sendable {
     case asynchronousReads
     /// A keeper holds at most staleness + 1 ticks of every worker.
     case boundedHolds
+    /// A push is never read from an update log entry that was free to be reused.
+    case updateLog
     /// A checkpoint holds what its tick says.
     case checkpoint
     /// When faults stop, every worker reaches the target.

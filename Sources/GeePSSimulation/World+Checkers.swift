@@ -121,6 +121,16 @@ extension World {
         }
     }
 
+    /// A push takes its payload from the update log while its entry cannot be in use for a later tick.
+    mutating func checkLogEntry(worker: Int, keeper: Int, block: Int, tick: UInt64) {
+        let acknowledged = workers[worker].machines[keeper].acknowledged(block: block)
+        guard tick <= acknowledged else { return }
+        violate(
+            .updateLog,
+            "worker \(worker) pushes tick \(tick) of block \(block) to keeper \(keeper) again, "
+                + "although \(acknowledged) is acknowledged")
+    }
+
     /// Contributions of a tick are added in rank order.
     mutating func checkRankOrder(worker: Int, keeper: Int, block: Int) {
         let expected = keepers[keeper].nextRanks[block]

@@ -171,6 +171,7 @@ extension World {
         guard connections[index].workerIsUp else { return }
         let position = scenario.map.blocksOfKeeper[keeper][block]
         while let tick = workers[worker].machines[keeper].nextPush(block: block) {
+            checkLogEntry(worker: worker, keeper: keeper, block: block, tick: tick)
             if tick <= workers[worker].newestPushed[position] {
                 coverage.replays += 1
             } else {

@@ -4,6 +4,8 @@ public enum ApplyPolicy: Hashable, Sendable {
     /// depend on who came first. Workers may run `staleness` clocks ahead of the slowest.
     case aggregated(staleness: UInt64)
     /// Each worker's update alone and at once; its sender gets the fresh rows back. Asynchronous training.
+    ///
+    /// Only the sender: a read with a bounded staleness could wait for ever, so every read must be unbounded.
     case onArrival
 
     /// The policy that serves reads of `staleness`.
