@@ -1,5 +1,9 @@
 import ArgumentParser
+import GeePS
 import GeePSCore
+import GeePSMemory
+import GeePSNN
+import Safetensors
 import Glibc
 
 /// What the process answers its caller: the codes of sysexits.h, so that schedulers and scripts can act.
@@ -69,6 +73,10 @@ enum ErrorReport {
         case let error as JobProblems: (error.description, CLIExit.badData.rawValue)
         case let error as SupervisedExit: ("", error.code)
         case let error as TransportError: ("\(error)", exit(for: error.code).rawValue)
+        case let error as NNError: (error.message, exit(for: error.code).rawValue)
+        case let error as SafetensorsError: (error.message, CLIExit.badData.rawValue)
+        case let error as LaunchError: (error.message, exit(for: error.code).rawValue)
+        case let error as AccessError: (error.message, exit(for: error.code).rawValue)
         default: other(error)
         }
     }
@@ -79,6 +87,31 @@ enum ErrorReport {
         case .closed, .lost, .deadline, .unreachable, .refused: .unavailable
         case .malformed: .internalError
         case .system: .inputOutput
+        }
+    }
+
+    /// The kind of exit of a job that could not start or go on together.
+    static func exit(for code: LaunchError.Code) -> CLIExit {
+        switch code {
+        case .timeout, .address, .peerLost, .left: .unavailable
+        case .rank, .worldSize, .disagreement: .badData
+        case .mismatch, .argument, .system: .internalError
+        }
+    }
+
+    /// The kind of exit when the parameter server could not lend a buffer.
+    static func exit(for code: AccessError.Code) -> CLIExit {
+        switch code {
+        case .peerLost, .deadline, .closed: .unavailable
+        case .outOfMemory, .protocolViolation: .internalError
+        }
+    }
+
+    /// The kind of exit of a failure in model or data.
+    static func exit(for code: NNError.Code) -> CLIExit {
+        switch code {
+        case .model, .format, .data, .file: .badData
+        case .kernel: .internalError
         }
     }
 

@@ -1,8 +1,126 @@
+import GeePS
+import GeePSClient
+import GeePSCore
+import GeePSDevice
+import GeePSMemory
+import GeePSNN
+import GeePSTransport
+import Glibc
+
 /// Trains `job` as the process that `launch` says, in step with the other ranks.
 ///
 /// - Parameter progress: silent on every rank but 0.
 /// - Returns: the results, complete on rank 0; other ranks may leave what they do not know at zero.
 /// - Throws: what went wrong; `ErrorReport` knows how the process ends then.
 func runTraining(_ job: Job, launch: Launch, progress: ProgressReporter) throws -> TrainingSummary {
-    throw CLIError(.internalError, "training is not composed")
+    let data = try TrainingData(job.data)
+    let model = job.model.configuration(classCount: data.training.classCount)
+    let network = try Network(
+        model, input: data.training.shape, batchSize: job.data.batchSize, purpose: .training)
+    // Read before the others are waited for: a wrong file is no reason to start a cluster.
+    let weights = try job.initialWeights.map { try WeightsFile.read($0, for: network) }
+    let output = try RunDirectory(launch.rank == 0 ? job.outputDirectory : nil)
+    let node = try Node.join(
+        job.nodeConfiguration(launch: launch, tables: Trainer.tables(of: network), data: data),
+        device: HostDevice())
+    do {
+        let run = TrainingRun(
+            job: job, launch: launch, data: data, model: model, network: network, node: node,
+            output: output, progress: progress)
+        let summary = try run.run(weights: weights)
+        node.leave()
+        return summary
+    } catch {
+        throw endAfterFailure(error, node: node, rank: launch.rank)
+    }
+}
+
+/// Tells the others, ends this process's part and finds the error that explains the end best.
+///
+/// When a peer dies, the first thing noticed may be a broken lane; who is gone is what the membership says a
+/// moment later.
+private func endAfterFailure(_ error: any Error, node: Node, rank: Int) -> any Error {
+    let patience = Deadline.after(.milliseconds(1500))
+    let isPeerLoss = (error as? AccessError)?.code == .peerLost || (error as? LaunchError) != nil
+    while isPeerLoss, node.membership.failure == nil, !patience.hasPassed { usleep(10_000) }
+    let failure = node.membership.failure
+    if failure == nil { node.membership.abort(reason: "\(error)") }
+    node.client.fail(AccessError(.closed, "the run has failed"))
+    node.leave(within: .seconds(1))
+    guard let failure, failure.rank != rank else { return error }
+    return CLIError(.unavailable, "\(failure)")
+}
+
+/// The data of a job.
+struct TrainingData {
+    let training: any Dataset
+    /// nil where the source has no test half.
+    let test: (any Dataset)?
+
+    init(_ configuration: DataConfiguration) throws(NNError) {
+        switch configuration.source {
+        case .mnist(let directory):
+            training = try IDX.load(directory: directory, split: .train)
+            test = try IDX.load(directory: directory, split: .test)
+        case .cifar10(let directory):
+            training = try CIFAR10.load(directory: directory, split: .train)
+            test = try CIFAR10.load(directory: directory, split: .test)
+        case .synthetic(let samples, let shape, let classes, let seed):
+            training = SyntheticDataset(
+                count: samples, shape: Shape(synthetic: shape), classCount: classes, seed: seed)
+            test = nil
+        }
+    }
+}
+
+extension Shape {
+    /// `[n]`, `[h, w]` or `[c, h, w]`.
+    init(synthetic sizes: [Int]) {
+        switch sizes.count {
+        case 1: self.init(channels: sizes[0])
+        case 2: self.init(channels: 1, height: sizes[0], width: sizes[1])
+        default: self.init(channels: sizes[0], height: sizes[1], width: sizes[2])
+        }
+    }
+}
+
+extension ModelSource {
+    /// The layers of the model.
+    func configuration(classCount: Int) -> ModelConfiguration {
+        switch self {
+        case .layers(let configuration): configuration
+        case .builtIn: .lenet(classes: classCount)
+        }
+    }
+}
+
+extension Job {
+    /// How this process takes part in the job.
+    func nodeConfiguration(launch: Launch, tables: [TableLayout], data: TrainingData)
+        -> NodeConfiguration
+    {
+        var node = NodeConfiguration(tables: tables, optimizer: optimizer)
+        node.rank = launch.rank
+        node.worldSize = launch.worldSize
+        node.keeperCount = cluster.keepers
+        if let rendezvous = launch.rendezvous { node.rendezvous = "\(rendezvous)" }
+        node.interface = cluster.interface
+        node.joinTimeout = cluster.joinTimeout
+        node.laneCount = cluster.lanes
+        node.staleness = staleness
+        switch cluster.transport {
+        case .automatic: node.carrier = .auto
+        case .tcp: node.carrier = .fixed(.tcp)
+        case .sharedMemory: node.carrier = .fixed(.sharedMemory)
+        case .unixSocket: node.carrier = .fixed(.unixSocket)
+        }
+        node.agreement = """
+            batch size: \(self.data.batchSize)
+            shuffle: \(self.data.isShuffled)
+            seed: \(seed)
+            length: \(length)
+            samples: \(data.training.count) of \(data.training.shape)
+            """
+        return node
+    }
 }

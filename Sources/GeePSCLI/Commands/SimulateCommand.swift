@@ -1,15 +1,12 @@
 import ArgumentParser
+import GeePSSimulation
 
 /// What a simulation is asked for; nil leaves a choice to the seed.
 struct SimulationOptions: Hashable, Sendable {
     /// Seeds to run, half open.
     var seeds: Range<UInt64>
-    var workers: Int?
-    var keepers: Int?
-    /// In clocks.
-    var staleness: UInt64?
     /// A planted defect that the run should find.
-    var defect: String?
+    var defect: Defect?
     /// One JSON object instead of text.
     var json: Bool
 }
@@ -27,8 +24,8 @@ struct SimulateCommand: ParsableCommand {
             EXAMPLES
               geeps simulate --seeds 10000
               geeps simulate --seed 77
-              geeps simulate --seeds 1000 --workers 4 --staleness 1
-              geeps simulate --seeds 100 --defect apply-replays
+              geeps simulate --seeds 1000 --json | jq .coverage
+              geeps simulate --seeds 1000 --defect replayAppliedTwice
             """)
 
     @Option(
@@ -39,17 +36,9 @@ struct SimulateCommand: ParsableCommand {
     @Option(help: ArgumentHelp("The first seed (default: 0).", valueName: "s"))
     var seed: UInt64?
 
-    @Option(help: ArgumentHelp("Workers, in place of the seed's choice.", valueName: "n"))
-    var workers: Int?
-
-    @Option(help: ArgumentHelp("Keepers, in place of the seed's choice.", valueName: "n"))
-    var keepers: Int?
-
     @Option(
-        help: ArgumentHelp("Clocks of staleness, in place of the seed's choice.", valueName: "n"))
-    var staleness: UInt64?
-
-    @Option(help: ArgumentHelp("Plants a defect that the checks must find.", valueName: "name"))
+        help: ArgumentHelp("Plants a defect that the checks must find.", valueName: "name"),
+        completion: .list(Defect.allCases.map(\.rawValue)))
     var defect: String?
 
     @Flag(help: "Prints one JSON object with the results.")
@@ -57,11 +46,12 @@ struct SimulateCommand: ParsableCommand {
 
     func validate() throws {
         if seeds == 0 { throw ValidationError("--seeds is 0, expected 1 or more") }
-        if let workers, workers < 1 {
-            throw ValidationError("--workers is \(workers), expected 1 or more")
-        }
-        if let keepers, keepers < 1 {
-            throw ValidationError("--keepers is \(keepers), expected 1 or more")
+        if let defect, Defect(rawValue: defect) == nil {
+            let known = Defect.allCases.map(\.rawValue)
+            let nearest = known.min { editDistance(defect, $0) < editDistance(defect, $1) } ?? ""
+            throw ValidationError(
+                "--defect is \(defect), expected one of \(known.joined(separator: ", ")) "
+                    + "(did you mean \(nearest)?)")
         }
         if (seed ?? 0).addingReportingOverflow(seeds ?? 100).overflow {
             throw ValidationError("--seed plus --seeds is above \(UInt64.max)")
@@ -73,8 +63,8 @@ struct SimulateCommand: ParsableCommand {
         let first = seed ?? 0
         let count = seeds ?? (seed == nil ? 100 : 1)
         return SimulationOptions(
-            seeds: first..<(first + count), workers: workers, keepers: keepers,
-            staleness: staleness, defect: defect, json: json)
+            seeds: first..<(first + count), defect: defect.flatMap(Defect.init(rawValue:)),
+            json: json)
     }
 
     func run() throws { try runSimulation(options) }

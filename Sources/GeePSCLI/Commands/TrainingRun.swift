@@ -1,0 +1,151 @@
+import GeePS
+import GeePSClient
+import GeePSCore
+import GeePSNN
+import Glibc
+
+/// One rank's training, from initial values to the results.
+struct TrainingRun {
+    let job: Job
+    let launch: Launch
+    let data: TrainingData
+    let model: ModelConfiguration
+    let network: Network
+    let node: Node
+    let output: RunDirectory
+    let progress: ProgressReporter
+
+    /// Trains, measures on the test half, writes the results.
+    ///
+    /// - Parameter weights: what to start from; nil for PyTorch's default initialisation.
+    func run(weights: [[Float]]?) throws -> TrainingSummary {
+        let trainer = try Trainer(
+            network: network, dataset: data.training, client: node.client,
+            configuration: TrainerConfiguration(
+                rank: launch.rank, workerCount: launch.worldSize, seed: job.seed,
+                isShuffled: job.data.isShuffled))
+        if launch.rank == 0 { try trainer.initialise(weights: weights) }
+        let epochs = EpochTable(stepsPerEpoch: trainer.stepsPerEpoch, stepCount: stepCount(trainer))
+        let start = monotonicNanoseconds()
+        let losses = try train(trainer, epochs)
+        let seconds = Double(monotonicNanoseconds() - start) / 1e9
+        let final = try trainer.weights()
+        let trainLosses = try sumOverRanks(losses, "training loss").enumerated().map { epoch, sum in
+            sum / Double(epochs.steps(in: epoch) * network.batchSize * launch.worldSize)
+        }
+        let test = try evaluate(final)
+        let counters = node.client.counters
+        let traffic = try sumOverRanks(
+            [Double(counters.bytesSent), Double(counters.bytesReceived)], "traffic")
+        if launch.rank == 0 { try output.writeModel(final, of: network) }
+        let summary = TrainingSummary(
+            steps: epochs.stepCount,
+            epochs: Double(epochs.stepCount) / Double(trainer.stepsPerEpoch),
+            trainLoss: trainLosses.last, testLoss: test?.meanLoss,
+            testAccuracy: test?.accuracy,
+            samplesPerSecond: Double(epochs.stepCount * network.batchSize * launch.worldSize)
+                / max(seconds, 1e-9),
+            stallRatio: Double(trainer.times.stall) / Double(max(1, trainer.times.total)),
+            bytesSent: UInt64(traffic[0]), bytesReceived: UInt64(traffic[1]),
+            workers: launch.worldSize, outputDirectory: output.path, seconds: seconds,
+            epochLosses: trainLosses, timeShares: shares(trainer.times))
+        try output.writeSummary(summary)
+        return summary
+    }
+
+    private func stepCount(_ trainer: Trainer) -> Int {
+        switch job.length {
+        case .epochs(let count): count * trainer.stepsPerEpoch
+        case .steps(let count): count
+        }
+    }
+
+    /// - Returns: this rank's sum of losses in each epoch.
+    private func train(_ trainer: Trainer, _ epochs: EpochTable) throws -> [Double] {
+        var losses = [Double](repeating: 0, count: epochs.epochCount)
+        var window = LossWindow()
+        progress.begin("training", total: epochs.stepCount)
+        for step in 0..<epochs.stepCount {
+            let result = try trainer.step()
+            let epoch = epochs.epoch(of: step)
+            losses[epoch] += result.lossSum
+            window.add(result)
+            progress.update(
+                completed: step + 1,
+                values: [
+                    ProgressValue(key: "epoch", value: Double(epoch + 1)),
+                    ProgressValue(key: "loss", value: window.meanLoss),
+                ])
+            if epochs.isLastOfEpoch(step) {
+                try output.writeEpoch(
+                    epoch + 1, step: step + 1,
+                    loss: losses[epoch] / Double(epochs.steps(in: epoch) * network.batchSize),
+                    times: trainer.times)
+            }
+        }
+        progress.finish()
+        return losses
+    }
+
+    /// Every rank measures a run of the test samples.
+    private func evaluate(_ weights: [[Float]]) throws -> TestResult? {
+        guard let test = data.test else { return nil }
+        let (each, extra) = test.count.quotientAndRemainder(dividingBy: launch.worldSize)
+        let first = launch.rank * each + min(launch.rank, extra)
+        let own = try Evaluator(model: model, dataset: test).run(
+            weights: weights, samples: first..<(first + each + (launch.rank < extra ? 1 : 0)))
+        let sums = try sumOverRanks(
+            [own.lossSum, Double(own.correctCount), Double(own.sampleCount)], "test result")
+        return TestResult(meanLoss: sums[0] / sums[2], accuracy: sums[1] / sums[2])
+    }
+
+    private func sumOverRanks(_ values: [Double], _ label: String) throws -> [Double] {
+        try node.membership.sum(values, label: label, deadline: .after(.seconds(600)))
+    }
+
+    private func shares(_ times: TrainingTimes) -> [TrainingSummary.TimeShare] {
+        let named = [
+            ("compute", times.compute), ("waiting for parameters", times.stall),
+            ("making batches", times.data),
+            ("other", times.total - min(times.total, times.compute + times.stall + times.data)),
+        ]
+        return named.map { TrainingSummary.TimeShare(name: $0.0, seconds: Double($0.1) / 1e9) }
+    }
+}
+
+/// How a network did on the test half of the data.
+private struct TestResult {
+    var meanLoss: Double
+    /// Share of samples classified right.
+    var accuracy: Double
+}
+
+/// Which step belongs to which epoch.
+struct EpochTable {
+    let stepsPerEpoch: Int
+    let stepCount: Int
+
+    var epochCount: Int { (stepCount + stepsPerEpoch - 1) / stepsPerEpoch }
+
+    func epoch(of step: Int) -> Int { step / stepsPerEpoch }
+
+    func isLastOfEpoch(_ step: Int) -> Bool {
+        step + 1 == stepCount || (step + 1) % stepsPerEpoch == 0
+    }
+
+    /// Steps of an epoch; the last one may be cut short.
+    func steps(in epoch: Int) -> Int {
+        min(stepsPerEpoch, stepCount - epoch * stepsPerEpoch)
+    }
+}
+
+/// Mean loss of the last batches, for a number that does not jump.
+private struct LossWindow {
+    private(set) var meanLoss = 0.0
+    private var count = 0
+
+    mutating func add(_ result: BatchResult) {
+        count = min(count + 1, 20)
+        meanLoss += (result.meanLoss - meanLoss) / Double(count)
+    }
+}

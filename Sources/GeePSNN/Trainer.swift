@@ -1,0 +1,249 @@
+public import GeePSClient
+public import GeePSCore
+import GeePSDevice
+public import GeePSMemory
+
+/// How a worker trains; equal on all workers but for the rank.
+public struct TrainerConfiguration: Sendable {
+    /// This worker.
+    public var rank: Int
+    /// Workers that share every step.
+    public var workerCount: Int
+    /// Seeds initial values, the order of samples and dropout.
+    public var seed: UInt64
+    /// Whether each epoch has an order of its own.
+    public var isShuffled: Bool
+
+    /// A configuration.
+    public init(rank: Int = 0, workerCount: Int = 1, seed: UInt64 = 1, isShuffled: Bool = true) {
+        self.rank = rank
+        self.workerCount = workerCount
+        self.seed = seed
+        self.isShuffled = isShuffled
+    }
+}
+
+/// Where a worker's time went.
+public struct TrainingTimes: Hashable, Sendable {
+    /// Nanoseconds in the layers.
+    public var compute: UInt64 = 0
+    /// Nanoseconds making batches.
+    public var data: UInt64 = 0
+    /// Nanoseconds waiting in read, update and local.
+    public var stall: UInt64 = 0
+    /// Nanoseconds of the whole.
+    public var total: UInt64 = 0
+}
+
+/// Trains a network whose parameters are tables of the parameter server: one table a layer.
+///
+/// Each step of the network borrows what it touches from the client and gives it back; the same list of steps
+/// is the dry run. The trainer owns no parameters, activations or gradients.
+public final class Trainer {
+    /// The network; its batch size is this worker's.
+    public let network: Network
+    /// What is trained on.
+    public let dataset: any Dataset
+    /// The worker's side of the parameter server.
+    public let client: Client
+    /// Which worker this is.
+    public let configuration: TrainerConfiguration
+    /// Where the time went so far.
+    public private(set) var times = TrainingTimes()
+    private var sampler: Sampler
+    private let batches: [RowBatch]
+    private let locals: [LocalBatch]
+    private let addresses: UnsafeMutablePointer<UnsafeMutableRawPointer?>
+    private let lent: UnsafeMutablePointer<LocalBuffer>
+
+    /// The tables that hold the parameters of `network`, in its order.
+    public static func tables(of network: Network) -> [TableLayout] {
+        network.parameters.map { TableLayout(name: $0.name, valueCount: $0.valueCount) }
+    }
+
+    /// A trainer on `client`, whose tables are those of `tables(of: network)`; makes the dry run.
+    ///
+    /// - Throws: `NNError` when the data does not fit the network; `AccessError` without memory.
+    public init(
+        network: Network, dataset: any Dataset, client: Client, configuration: TrainerConfiguration
+    ) throws {
+        guard dataset.shape == network.input, dataset.classCount <= network.classCount else {
+            throw NNError(
+                .data,
+                "\(dataset.name) has samples of \(dataset.shape) in \(dataset.classCount) classes, the "
+                    + "network takes \(network.input) and ends in \(network.classCount) values")
+        }
+        self.network = network
+        self.dataset = dataset
+        self.client = client
+        self.configuration = configuration
+        sampler = try Sampler(
+            sampleCount: dataset.count, workerCount: configuration.workerCount,
+            batchSize: network.batchSize,
+            shuffleSeed: configuration.isShuffled ? configuration.seed : nil)
+        batches = network.parameters.indices.map { client.batch(of: $0) }
+        locals = try network.tensors.map { tensor in
+            try client.localBatch(
+                name: tensor.name, byteCount: tensor.byteCount,
+                for: tensor.role == .scratch ? .workspaces : .localData)
+        }
+        addresses = .allocate(capacity: network.tensors.count)
+        addresses.initialize(repeating: nil, count: network.tensors.count)
+        lent = .allocate(capacity: network.tensors.count)
+        client.dryRun(record)
+    }
+
+    deinit {
+        addresses.deallocate()
+        lent.deallocate()
+    }
+
+    /// Steps of an epoch.
+    public var stepsPerEpoch: Int { sampler.stepsPerEpoch }
+
+    /// Gives the tables their initial values; rank 0 calls it, others need not.
+    ///
+    /// - Parameter weights: by parameter of the network; nil for PyTorch's default initialisation.
+    public func initialise(weights: [[Float]]? = nil) throws(AccessError) {
+        for (index, parameters) in network.parameters.enumerated() {
+            var values = [Float](repeating: 0, count: parameters.valueCount)
+            if let weights {
+                values = weights[index]
+            } else {
+                values.withUnsafeMutableBufferPointer { buffer in
+                    guard let start = buffer.baseAddress else { return }
+                    Initializer.fill(start, for: parameters, seed: configuration.seed)
+                }
+            }
+            let result = values.withUnsafeBufferPointer { buffer -> Result<Void, AccessError> in
+                do throws(AccessError) {
+                    return .success(try client.initialise(index, values: buffer))
+                } catch {
+                    return .failure(error)
+                }
+            }
+            try result.get()
+        }
+    }
+
+    /// One clock: a batch forward and backward, updates sent as they become ready.
+    ///
+    /// - Returns: loss and correct count of this worker's batch.
+    public func step() throws -> BatchResult {
+        let start = monotonicNanoseconds()
+        let stalled = client.counters.stallNanoseconds
+        var result: BatchResult?
+        for step in network.steps { if let answer = try run(step) { result = answer } }
+        client.clock()
+        times.stall += client.counters.stallNanoseconds - stalled
+        times.total += monotonicNanoseconds() - start
+        guard let result else { preconditionFailure("an iteration has a loss step") }
+        return result
+    }
+
+    /// The values of every parameter now, all workers' updates included.
+    public func weights() throws(AccessError) -> [[Float]] {
+        var weights: [[Float]] = []
+        for (index, parameters) in network.parameters.enumerated() {
+            let buffer = try client.read(
+                batches[index], staleness: .bulkSynchronous, isPlanned: false)
+            weights.append(
+                Array(UnsafeBufferPointer(start: buffer.values, count: parameters.valueCount)))
+        }
+        return weights
+    }
+
+    // MARK: One step of the network
+
+    private func run(_ step: NetworkStep) throws -> BatchResult? {
+        for access in step.accesses {
+            let buffer = client.local(locals[access.tensor], fetch: access.fetch)
+            addresses[access.tensor] = buffer.address
+            (lent + access.tensor).initialize(to: buffer)
+        }
+        defer {
+            for access in step.accesses {
+                (lent + access.tensor).move().release(keep: access.keep)
+                addresses[access.tensor] = nil
+            }
+        }
+        if step.kind == .load {
+            fillBatch()
+            return nil
+        }
+        var memory = StepMemory(
+            tensors: UnsafePointer(addresses),
+            noise: NoiseKey(
+                seed: configuration.seed, rank: configuration.rank, step: client.tick.count))
+        return try compute(step, &memory)
+    }
+
+    private func compute(_ step: NetworkStep, _ memory: inout StepMemory) throws -> BatchResult? {
+        switch (step.parametersRead, step.parametersUpdated) {
+        case (nil, nil): return try timed(step, memory)
+        case (let read?, nil):
+            let rows = try client.read(batches[read])
+            memory.parameters = rows.values
+            return try timed(step, memory)
+        case (nil, let updated?):
+            let update = try client.update(batches[updated])
+            memory.parameterGradients = update.values
+            let result = try timed(step, memory)
+            finish(update, of: updated)
+            return result
+        case (let read?, let updated?):
+            let rows = try client.read(batches[read])
+            let update = try client.update(batches[updated])
+            memory.parameters = rows.values
+            memory.parameterGradients = update.values
+            let result = try timed(step, memory)
+            finish(update, of: updated)
+            return result
+        }
+    }
+
+    /// Values beyond the layer's, which pad the last row, get no gradient.
+    private func finish(_ update: consuming UpdateBuffer, of index: Int) {
+        for position in network.parameters[index].valueCount..<update.count {
+            update.values[position] = 0
+        }
+        update.finish()
+    }
+
+    private func timed(_ step: NetworkStep, _ memory: StepMemory) throws(NNError) -> BatchResult? {
+        let start = monotonicNanoseconds()
+        defer { times.compute += monotonicNanoseconds() - start }
+        return try network.run(step, memory)
+    }
+
+    private func fillBatch() {
+        let start = monotonicNanoseconds()
+        defer { times.data += monotonicNanoseconds() - start }
+        guard let images = addresses[network.inputTensor],
+            let labels = addresses[network.labelsTensor]
+        else { preconditionFailure("the load step lends input and labels") }
+        dataset.fill(
+            sampler.indices(step: client.tick.count, rank: configuration.rank),
+            images: images.assumingMemoryBound(to: Float.self),
+            labels: labels.assumingMemoryBound(to: Int32.self))
+    }
+
+    /// The iteration as the parameter server sees it; mirrors `run`.
+    private func record(_ recorder: inout AccessRecorder) {
+        for step in network.steps {
+            for access in step.accesses {
+                recorder.local(locals[access.tensor], fetch: access.fetch)
+            }
+            if let read = step.parametersRead { recorder.read(batches[read]) }
+            if let updated = step.parametersUpdated {
+                recorder.update(batches[updated])
+                recorder.endUpdate(batches[updated])
+            }
+            if let read = step.parametersRead { recorder.endRead(batches[read]) }
+            for access in step.accesses {
+                recorder.endLocal(locals[access.tensor], keep: access.keep)
+            }
+        }
+        recorder.clock()
+    }
+}
