@@ -1,5 +1,5 @@
 extension ModelConfiguration {
-    /// LeNet-5's shape (LeCun et al. 1998) with relu and max pooling, for any input of 8 x 8 or more.
+    /// LeNet-5 (LeCun and others, 1998) with relu and max pooling, for inputs of 8 x 8 or more.
     ///
     /// conv1 5 x 5 to 6 with padding 2, pooling 2, conv2 3 x 3 to 16 with padding 1, pooling 2, then linear
     /// 120, 84 and `classes`. The paddings keep sizes, so 8 x 8 digits and 28 x 28 MNIST both fit; the

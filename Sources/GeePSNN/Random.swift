@@ -1,5 +1,7 @@
-/// SplitMix64 (Steele, Lea, Flood 2014): the n-th value is a hash of `key + n * gamma`, so that any value of a
-/// stream is had without the ones before it. All randomness of the room comes from here.
+/// SplitMix64 (Steele, Lea, Flood 2014): the n-th value is a hash of `key + n * gamma`, so that any
+/// value of a stream is had without the ones before it.
+///
+/// All randomness of the room comes from here.
 struct SplitMix64: Sendable {
     private static let gamma: UInt64 = 0x9E37_79B9_7F4A_7C15
     private var state: UInt64

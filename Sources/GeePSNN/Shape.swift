@@ -1,4 +1,6 @@
-/// Size of one sample: channels, height and width. A flat vector of n values is `n x 1 x 1`.
+/// Size of one sample: channels, height and width.
+///
+/// A flat vector of n values is `n x 1 x 1`.
 public struct Shape: Hashable, Sendable, CustomStringConvertible {
     /// Channels, or values of a flat vector.
     public var channels: Int
@@ -20,6 +22,7 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
     /// The same values in one row, C, H, W order.
     public var flattened: Shape { Shape(channels: count) }
 
+    /// `channels x height x width`.
     public var description: String { "\(channels) x \(height) x \(width)" }
 
     /// Whether channels-first and channels-last are the same order of values.

@@ -9,6 +9,7 @@ struct DataFile: ~Copyable {
     /// Bytes read so far, after unpacking.
     private(set) var offset = 0
     private let handle: gzFile
+    private let chunk: UnsafeMutablePointer<UInt8>
 
     /// - Throws: `.file` when it cannot be opened.
     init(path: String) throws(NNError) {
@@ -19,9 +20,13 @@ struct DataFile: ~Copyable {
         gzbuffer(handle, 256 << 10)
         self.path = path
         self.handle = handle
+        chunk = .allocate(capacity: Self.chunkBytes)
     }
 
-    deinit { gzclose(handle) }
+    deinit {
+        gzclose(handle)
+        chunk.deallocate()
+    }
 
     /// Reads exactly `count` bytes.
     ///
@@ -29,19 +34,14 @@ struct DataFile: ~Copyable {
     mutating func read(_ count: Int, _ what: String) throws(NNError) -> [UInt8] {
         var bytes: [UInt8] = []
         while bytes.count < count {
-            let wanted = min(count - bytes.count, Self.chunkBytes)
-            let start = bytes.count
-            bytes.append(contentsOf: repeatElement(0, count: wanted))
-            let got = try bytes.withUnsafeMutableBufferPointer { buffer throws(NNError) in
-                try readSome(UnsafeMutableBufferPointer(rebasing: buffer[start...]))
-            }
-            guard got > 0 else {
+            let got = try readChunk(most: count - bytes.count)
+            guard !got.isEmpty else {
                 throw NNError(
                     .format,
-                    "\(path), offset \(offset): the file ends in \(what): found \(start) bytes, expected "
-                        + "\(count)")
+                    "\(path), offset \(offset): the file ends in \(what): found \(bytes.count) bytes, "
+                        + "expected \(count)")
             }
-            bytes.removeLast(wanted - got)
+            bytes.append(contentsOf: got)
         }
         return bytes
     }
@@ -52,13 +52,9 @@ struct DataFile: ~Copyable {
     mutating func readRest(most: Int) throws(NNError) -> [UInt8] {
         var bytes: [UInt8] = []
         while true {
-            let start = bytes.count
-            bytes.append(contentsOf: repeatElement(0, count: Self.chunkBytes))
-            let got = try bytes.withUnsafeMutableBufferPointer { buffer throws(NNError) in
-                try readSome(UnsafeMutableBufferPointer(rebasing: buffer[start...]))
-            }
-            bytes.removeLast(Self.chunkBytes - got)
-            if got == 0 { return bytes }
+            let got = try readChunk(most: Self.chunkBytes)
+            if got.isEmpty { return bytes }
+            bytes.append(contentsOf: got)
             guard bytes.count <= most else {
                 throw NNError(
                     .format,
@@ -77,26 +73,23 @@ struct DataFile: ~Copyable {
         }
     }
 
-    private static let chunkBytes = 1 << 20
+    private static let chunkBytes = 256 << 10
 
-    /// Up to `buffer.count` bytes; zero at the end.
-    private mutating func readSome(_ buffer: UnsafeMutableBufferPointer<UInt8>) throws(NNError)
-        -> Int
-    {
-        let got = gzread(handle, buffer.baseAddress, UInt32(buffer.count))
+    /// Up to `most` bytes, valid until the next call; none at the end.
+    private mutating func readChunk(most: Int) throws(NNError) -> UnsafeBufferPointer<UInt8> {
+        let got = gzread(handle, chunk, UInt32(min(most, Self.chunkBytes)))
         var status: Int32 = Z_OK
         let text = gzerror(handle, &status)
         guard got >= 0 && (status == Z_OK || status == Z_STREAM_END) else {
             let reason =
                 status == Z_ERRNO
                 ? String(cString: strerror(errno)) : text.map { String(cString: $0) } ?? "error"
-            // zlib's texts begin with the path; ours does already.
             throw NNError(
                 status == Z_ERRNO ? .file : .format,
-                "\(path), offset \(offset): cannot unpack or read: \(reason) (zlib \(status))")
+                "\(path), offset \(offset): cannot read or unpack: \(reason) (zlib \(status))")
         }
         offset += Int(got)
-        return Int(got)
+        return UnsafeBufferPointer(start: chunk, count: Int(got))
     }
 
     /// The first of `names` in `directory` that exists.

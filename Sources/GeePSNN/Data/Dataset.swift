@@ -35,6 +35,7 @@ public struct ByteImages: Dataset {
     /// Images.
     public var count: Int { labels.count }
 
+    /// Writes samples of a batch.
     public func fill(
         _ indices: [Int], images: UnsafeMutablePointer<Float>, labels: UnsafeMutablePointer<Int32>
     ) {

@@ -1,4 +1,6 @@
-/// The format of MNIST and its kin: a big-endian header, then bytes. Plain or gzip.
+/// The format of MNIST and its kin: a big-endian header, then bytes.
+///
+/// Plain or gzip.
 ///
 /// Images: magic 0x00000803, count, rows, columns, then count x rows x columns bytes. Labels: magic
 /// 0x00000801, count, then count bytes. (LeCun, Cortes, Burges: the MNIST database.)

@@ -1,5 +1,7 @@
-/// Samples made from a seed, with a known answer: values are uniform in -1 ..< 1, and the label is the largest
-/// of the outputs of a linear teacher. A linear model can reach every label; every rank makes the same data.
+/// Samples made from a seed, with a known answer: values are uniform in -1 ..< 1, and the label is
+/// the largest of the outputs of a linear teacher.
+///
+/// A linear model can reach every label; every rank makes the same data.
 public struct SyntheticDataset: Dataset {
     /// Says seed and size.
     public var name: String { "synthetic data of seed \(seed)" }
@@ -41,6 +43,7 @@ public struct SyntheticDataset: Dataset {
         }
     }
 
+    /// Makes samples of a batch.
     public func fill(
         _ indices: [Int], images: UnsafeMutablePointer<Float>, labels: UnsafeMutablePointer<Int32>
     ) {

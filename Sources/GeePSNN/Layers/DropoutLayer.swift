@@ -1,4 +1,6 @@
-/// Zeroes each value with a probability and scales the others by 1 / (1 - p). Training only.
+/// Zeroes each value with a probability and scales the others by 1 / (1 - p).
+///
+/// Training only.
 ///
 /// The mask is never stored: both passes draw it from the same key, which costs a hash for two values and
 /// saves a transfer of the mask.

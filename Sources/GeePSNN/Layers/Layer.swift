@@ -1,4 +1,6 @@
-/// What a layer is given to compute a batch forward. All memory is the caller's; `scratch` is aligned to 64.
+/// What a layer is given to compute a batch forward.
+///
+/// All memory is the caller's; `scratch` is aligned to 64.
 struct ForwardContext {
     /// The layer's values in the order of `LayerParameters`; nil when it has none.
     var parameters: UnsafePointer<Float>?
@@ -38,7 +40,9 @@ struct BackwardContext {
     var noise: UInt64
 }
 
-/// What a layer needs besides its input and output. Fewer needs are fewer transfers.
+/// What a layer needs besides its input and output.
+///
+/// Fewer needs are fewer transfers.
 struct LayerTraits {
     /// What the backward pass reads, besides the gradient of the output.
     struct Reads: OptionSet {
@@ -59,7 +63,9 @@ struct LayerTraits {
     var backwardScratchBytes = 0
 }
 
-/// A layer for one batch size and one input shape. Owns kernels, but no values and no activations.
+/// A layer for one batch size and one input shape.
+///
+/// Owns kernels, but no values and no activations.
 protocol Layer: AnyObject {
     /// Unique in the network.
     var name: String { get }

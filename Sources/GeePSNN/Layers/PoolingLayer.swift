@@ -1,7 +1,9 @@
 import CDNNL
 
-/// Maximum or mean of a sliding window, as PyTorch: floor mode; padding is minus infinity for the maximum and
-/// counts as zeros for the mean. The maximum remembers in its workspace where it was found.
+/// Maximum or mean of a sliding window, as PyTorch: floor mode; padding is minus infinity for the
+/// maximum and counts as zeros for the mean.
+///
+/// The maximum remembers in its workspace where it was found.
 final class PoolingLayer: Layer {
     enum Kind { case maximum, average }
 

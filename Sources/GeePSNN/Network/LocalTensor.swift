@@ -27,8 +27,10 @@ public struct LocalTensor: Hashable, Sendable {
     public static let alignment = 64
 }
 
-/// A step's use of a local tensor. The flags are GeePS's (appendix A.3): a tensor in host memory is copied in
-/// only if `fetch`, and copied back only if `keep`.
+/// A step's use of a local tensor.
+///
+/// The flags are GeePS's (appendix A.3): a tensor in host memory is copied in only if `fetch`, and
+/// copied back only if `keep`.
 public struct LocalAccess: Hashable, Sendable {
     /// Index in `Network.tensors`.
     public var tensor: Int

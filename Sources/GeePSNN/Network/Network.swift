@@ -1,5 +1,7 @@
-/// A model built for one input shape and one batch size: kernels are made, shapes are checked, and what every
-/// step of an iteration touches is known. Owns no values, no activations and no gradients.
+/// A model built for one input shape and one batch size: kernels are made, shapes are checked, and
+/// what every step of an iteration touches is known.
+///
+/// Owns no values, no activations and no gradients.
 ///
 /// One iteration is `steps`, in order. Before each, the caller lends the memory of the step's accesses and
 /// parameters; `run` neither allocates nor waits. Networks share nothing, so each may run on its own thread;
@@ -21,14 +23,18 @@ public final class Network {
     public let purpose: Purpose
     /// Values the model ends in.
     public let classCount: Int
-    /// Layers with trained values, bottom to top; one table each. Equal for every purpose and batch size.
+    /// Layers with trained values, bottom to top; one table each.
+    ///
+    /// Equal for every purpose and batch size.
     public let parameters: [LayerParameters]
     /// Local memory the steps need.
     public let tensors: [LocalTensor]
     /// An iteration, in order.
     public let steps: [NetworkStep]
-    /// Names of the layers that compute, bottom to top; `.forward(layer:)` and `.backward(layer:)` count
-    /// these. Layers that only rename values have no place here, copies between layouts have one.
+    /// Names of the layers that compute, bottom to top; `.forward(layer:)` and `.backward(layer:)`
+    /// count these.
+    ///
+    /// Layers that only rename values have no place here, copies between layouts have one.
     public let layerNames: [String]
     /// oneDNN's implementation of every kernel, for reports: layer, operation, name.
     public let implementations: [KernelReport]

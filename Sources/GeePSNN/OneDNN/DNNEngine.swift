@@ -1,7 +1,9 @@
 import CDNNL
 import Glibc
 
-/// oneDNN's CPU engine with one in-order stream. Every network has its own.
+/// oneDNN's CPU engine with one in-order stream.
+///
+/// Every network has its own.
 final class DNNEngine {
     // Constant after init; destroyed in deinit.
     let engine: dnnl_engine_t
