@@ -70,7 +70,9 @@ let package = Package(
             ]),
         .testTarget(name: "GeePSServerTests", dependencies: ["GeePSServer", "GeePSCore", "CGeePSKernels"]),
         .testTarget(name: "GeePSTransportTests", dependencies: ["GeePSTransport", "GeePSCore"]),
-        .testTarget(name: "GeePSNNTests", dependencies: ["GeePSNN", "GeePSCore", "Safetensors"]),
+        .testTarget(
+            name: "GeePSNNTests", dependencies: ["GeePSNN", "GeePSCore", "Safetensors"],
+            exclude: ["Fixtures"]),
         .testTarget(name: "GeePSTests", dependencies: ["GeePS", "GeePSTransport", "GeePSCore", "CGeePSShims"]),
         .testTarget(name: "GeePSSimulationTests", dependencies: ["GeePSSimulation", "GeePSCore"]),
         .testTarget(name: "GeePSCLITests", dependencies: ["GeePSCLI", "GeePSCore", "GeePSNN", "Safetensors"]),

@@ -1,0 +1,128 @@
+/// A model built for one input shape and one batch size: kernels are made, shapes are checked, and
+/// what every step of an iteration touches is known.
+///
+/// Owns no values, no activations and no gradients.
+///
+/// One iteration is `steps`, in order. Before each, the caller lends the memory of the step's accesses and
+/// parameters; `run` neither allocates nor waits. Networks share nothing, so each may run on its own thread;
+/// one network runs on one thread at a time.
+public final class Network {
+    /// What the network is for.
+    public enum Purpose: Hashable, Sendable {
+        /// Forward, loss, backward; dropout drops.
+        case training
+        /// Forward and loss; dropout does nothing; the logits are kept.
+        case inference
+    }
+
+    /// Of one sample.
+    public let input: Shape
+    /// Samples in a batch; kernels are made for exactly this many.
+    public let batchSize: Int
+    /// What it is for.
+    public let purpose: Purpose
+    /// Values the model ends in.
+    public let classCount: Int
+    /// Layers with trained values, bottom to top; one table each.
+    ///
+    /// Equal for every purpose and batch size.
+    public let parameters: [LayerParameters]
+    /// Local memory the steps need.
+    public let tensors: [LocalTensor]
+    /// An iteration, in order.
+    public let steps: [NetworkStep]
+    /// Names of the layers that compute, bottom to top; `.forward(layer:)` and `.backward(layer:)`
+    /// count these.
+    ///
+    /// Layers that only rename values have no place here, copies between layouts have one.
+    public let layerNames: [String]
+    /// oneDNN's implementation of every kernel, for reports: layer, operation, name.
+    public let implementations: [KernelReport]
+    /// Index in `tensors` of the batch.
+    public let inputTensor: Int
+    /// Index in `tensors` of the labels.
+    public let labelsTensor: Int
+    /// Index in `tensors` of the logits `[B, classCount]`.
+    public let logitsTensor: Int
+
+    let placements: [LayerPlacement]
+    let logitsGradientTensor: Int?
+    let scratchTensor: Int?
+    let inputGradientTensor: Int?
+
+    /// Builds `configuration` for batches of `batchSize` samples of shape `input`.
+    ///
+    /// - Throws: `.model` naming the layer, what was found and what was expected; `.kernel` when oneDNN
+    ///   refuses.
+    public convenience init(
+        _ configuration: ModelConfiguration, input: Shape, batchSize: Int,
+        purpose: Purpose = .training
+    ) throws(NNError) {
+        try self.init(
+            configuration, input: input, batchSize: batchSize, purpose: purpose,
+            wantsInputGradient: false)
+    }
+
+    /// The same; with `wantsInputGradient` the lowest layer also computes the gradient of the batch.
+    init(
+        _ configuration: ModelConfiguration, input: Shape, batchSize: Int, purpose: Purpose,
+        wantsInputGradient: Bool
+    ) throws(NNError) {
+        var builder = try NetworkBuilder(
+            input: input, batchSize: batchSize, isTraining: purpose == .training,
+            wantsInputGradient: wantsInputGradient)
+        try builder.append(configuration)
+        try builder.finish()
+        self.input = input
+        self.batchSize = batchSize
+        self.purpose = purpose
+        classCount = builder.shape.count
+        parameters = builder.placements.compactMap { $0.layer.parameters }
+        tensors = builder.tensors
+        steps = builder.plan()
+        placements = builder.placements
+        layerNames = placements.map { $0.layer.name }
+        implementations = placements.flatMap { placement in
+            placement.layer.kernels.map {
+                KernelReport(
+                    layer: placement.layer.name, operation: $0.call.operation,
+                    implementation: $0.implementation, isReference: $0.isReference)
+            }
+        }
+        inputTensor = builder.inputTensor
+        labelsTensor = builder.labelsTensor
+        logitsTensor = builder.current.activation
+        logitsGradientTensor = builder.current.gradient
+        scratchTensor = builder.scratchTensor
+        inputGradientTensor = builder.inputGradientTensor
+    }
+
+    /// Values of all layers with parameters.
+    public var valueCount: Int { parameters.reduce(0) { $0 + $1.valueCount } }
+}
+
+/// Which implementation oneDNN chose for a kernel.
+public struct KernelReport: Hashable, Sendable {
+    /// The layer.
+    public var layer: String
+    /// What the kernel does, such as `compute forward`.
+    public var operation: String
+    /// oneDNN's name, such as `brgconv:avx512_core`.
+    public var implementation: String
+    /// Whether it is the slow loop that exists for every case.
+    public var isReference: Bool
+}
+
+/// A layer and the local tensors it works on, as indexes in `Network.tensors`.
+struct LayerPlacement {
+    let layer: any Layer
+    let input: Int
+    let output: Int
+    let outputGradient: Int?
+    let inputGradient: Int?
+    let workspace: Int?
+    /// Among the layers with parameters; nil without.
+    let parameterIndex: Int?
+    /// Whether a backward pass is of use: it or a layer below has parameters.
+    let needsBackward: Bool
+}
