@@ -112,7 +112,8 @@ public func connectedPair(
     let thread = DedicatedThread(name: "accept-pair") { accepting.run(listener) }
     defer { thread.join() }
     let dialled = try dial(
-        listener.endpoint, carrier: .fixed(carrier), options: options, deadline: .after(.seconds(10)))
+        listener.endpoint, carrier: .fixed(carrier), options: options,
+        deadline: .after(.seconds(10)))
     thread.join()
     return (dialled, try accepting.result())
 }

@@ -68,10 +68,12 @@ enum LocalSocket {
         return bytes
     }
 
-    private static func decode(_ bytes: [UInt8]) -> (kind: UInt8, errno: UInt16, ringBytes: UInt64)? {
+    private static func decode(_ bytes: [UInt8]) -> (kind: UInt8, errno: UInt16, ringBytes: UInt64)?
+    {
         guard bytes.count == messageBytes else { return nil }
         return bytes.withUnsafeBytes { source in
-            let found = UInt32(littleEndian: source.loadUnaligned(fromByteOffset: 0, as: UInt32.self))
+            let found = UInt32(
+                littleEndian: source.loadUnaligned(fromByteOffset: 0, as: UInt32.self))
             guard found == magic, source[4] == version else { return nil }
             return (
                 source[5],
