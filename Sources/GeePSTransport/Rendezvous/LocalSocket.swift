@@ -111,7 +111,9 @@ struct PendingCaller {
         case complete(LocalSocket.Request?, memory: Int32)
     }
 
-    /// Reads without waiting. A descriptor in `.complete` is the caller's to close.
+    /// Reads without waiting.
+    ///
+    /// A descriptor in `.complete` is the caller's to close.
     mutating func read() -> Progress {
         var buffer = [UInt8](repeating: 0, count: LocalSocket.messageBytes - message.count)
         var passed: Int32 = -1

@@ -62,7 +62,9 @@ struct SocketAddress: Sendable {
         length = entry.ai_addrlen
     }
 
-    /// All stream addresses of `host`: IPv4, IPv6 or a name. Asks the resolver, which may take seconds.
+    /// All stream addresses of `host`: IPv4, IPv6 or a name.
+    ///
+    /// Asks the resolver, which may take seconds.
     static func resolve(
         _ host: String, port: UInt16, toListen: Bool = false
     ) throws(TransportError) -> [SocketAddress] {
