@@ -13,7 +13,8 @@ extension FrameHeader {
     func sealed(over payload: UnsafeRawBufferPointer, checksPayload: Bool) -> FrameHeader {
         precondition(
             payload.count <= Limits.framePayloadBytesMaximum,
-            "a frame's payload is at most \(Limits.framePayloadBytesMaximum) bytes, got \(payload.count)")
+            "a frame's payload is at most \(Limits.framePayloadBytesMaximum) bytes, got \(payload.count)"
+        )
         var header = self
         header.payloadBytes = UInt32(payload.count)
         if checksPayload && header.flags & Self.payloadChecked == 0 {

@@ -26,7 +26,8 @@ extension TransportError {
     }
 
     /// The stream ended inside a frame.
-    static func endedInsideFrame(_ peer: String, after bytes: Int, of total: Int) -> TransportError {
+    static func endedInsideFrame(_ peer: String, after bytes: Int, of total: Int) -> TransportError
+    {
         TransportError(
             .lost,
             "connection to \(peer) ended inside a frame after \(bytes) of \(total) bytes")

@@ -3,8 +3,10 @@ public import GeePSCore
 import Glibc
 import Synchronization
 
-/// What a benchmark of a carrier measured. Sender and receiver are threads of one process, so carriers
-/// between processes run as they would there but for the scheduler.
+/// What a benchmark of a carrier measured.
+///
+/// Sender and receiver are threads of one process, so carriers between processes run as they would
+/// there but for the scheduler.
 public struct TransportMeasurement: Sendable {
     /// The carrier, with one lane or several.
     public var carrier: Carrier
@@ -112,7 +114,8 @@ public func connectedPair(
     let thread = DedicatedThread(name: "accept-pair") { accepting.run(listener) }
     defer { thread.join() }
     let dialled = try dial(
-        listener.endpoint, carrier: .fixed(carrier), options: options, deadline: .after(.seconds(10)))
+        listener.endpoint, carrier: .fixed(carrier), options: options,
+        deadline: .after(.seconds(10)))
     thread.join()
     return (dialled, try accepting.result())
 }

@@ -7,7 +7,9 @@ import Testing
 extension TransportTests {
     /// What every carrier promises.
     @Suite struct CarrierTests {
-        static let sizes = [0, 1, 63, 64, 65, 4096, 4097, 512 << 10, (2 << 20) - 64, 2 << 20, 16 << 20]
+        static let sizes = [
+            0, 1, 63, 64, 65, 4096, 4097, 512 << 10, (2 << 20) - 64, 2 << 20, 16 << 20,
+        ]
 
         @Test(arguments: allCarriers, sizes)
         func payloadArrivesWholeAlignedAndUnchanged(carrier: Carrier, size: Int) throws {
@@ -129,13 +131,19 @@ extension TransportTests {
         @Test(arguments: allCarriers)
         func closeWakesOurReceiver(carrier: Carrier) throws {
             let (near, far) = try connectedPair(carrier)
-            let receiver = Running { outcome { () throws(TransportError) in _ = try near.receiveCopy() } }
+            let receiver = Running {
+                outcome { () throws(TransportError) in _ = try near.receiveCopy() }
+            }
             usleep(20_000)
             near.close()
             near.close()
             #expect(receiver.value?.code == .closed)
-            #expect(outcome { () throws(TransportError) in try near.send(FrameHeader(.push)) }?.code == .closed)
-            #expect(outcome { () throws(TransportError) in _ = try near.receiveCopy() }?.code == .closed)
+            #expect(
+                outcome { () throws(TransportError) in try near.send(FrameHeader(.push)) }?.code
+                    == .closed)
+            #expect(
+                outcome { () throws(TransportError) in _ = try near.receiveCopy() }?.code == .closed
+            )
             _ = far
         }
 
@@ -157,7 +165,9 @@ extension TransportTests {
         @Test(arguments: allCarriers)
         func anEndWithoutGoodbyeIsALoss(carrier: Carrier) throws {
             let (near, far) = try connectedPair(carrier)
-            let receiver = Running { outcome { () throws(TransportError) in _ = try far.receiveCopy() } }
+            let receiver = Running {
+                outcome { () throws(TransportError) in _ = try far.receiveCopy() }
+            }
             usleep(20_000)
             near.close()
             let error = receiver.value
@@ -202,7 +212,8 @@ extension TransportTests {
                 far = other
                 _ = near
             }
-            #expect(outcome { () throws(TransportError) in _ = try far.receiveCopy() }?.code == .lost)
+            #expect(
+                outcome { () throws(TransportError) in _ = try far.receiveCopy() }?.code == .lost)
         }
 
         @Test(arguments: allCarriers)
@@ -258,7 +269,9 @@ extension TransportTests {
         @Test func smallInProcessFramesDoNotWaitForTheReceiver() throws {
             let (near, far) = InProcess.pair(names: ("worker 0", "keeper 0"))
             let payload = pattern(InProcess.copiedBytesMaximum, seed: 2)
-            for _ in 0..<InProcess.queuedFramesMaximum { try near.send(FrameHeader(.push), payload) }
+            for _ in 0..<InProcess.queuedFramesMaximum {
+                try near.send(FrameHeader(.push), payload)
+            }
             for _ in 0..<InProcess.queuedFramesMaximum {
                 #expect(try far.receiveCopy().payload == payload)
             }

@@ -47,7 +47,9 @@ extension TransportTests {
             #expect(silent?.code == .deadline)
             let sender = Running {
                 outcome { () throws(TransportError) in
-                    for _ in 0..<100 { try connection.send(FrameHeader(.push), pattern(4096, seed: 1)) }
+                    for _ in 0..<100 {
+                        try connection.send(FrameHeader(.push), pattern(4096, seed: 1))
+                    }
                 }
             }
             kill(process, SIGKILL)
@@ -66,7 +68,9 @@ extension TransportTests {
             side.publish(head: 64)
             close(raw)
             #expect(try connection.receiveCopy().header.kind == .control)
-            #expect(outcome { () throws(TransportError) in _ = try connection.receiveCopy() }?.code == .lost)
+            #expect(
+                outcome { () throws(TransportError) in _ = try connection.receiveCopy() }?.code
+                    == .lost)
         }
 
         @Test(arguments: [1, 63, 65, 65_600, .max, .max - 63, 1 << 63] as [UInt64])
@@ -87,7 +91,9 @@ extension TransportTests {
             try connection.send(FrameHeader(.control), pattern(20000, seed: 1))
             mapping.side(direction: 0).publish(tail: tail)
             let error = outcome { () throws(TransportError) in
-                for _ in 0..<3 { try connection.send(FrameHeader(.control), pattern(30000, seed: 1)) }
+                for _ in 0..<3 {
+                    try connection.send(FrameHeader(.control), pattern(30000, seed: 1))
+                }
             }
             #expect(error?.code == .malformed)
         }
@@ -173,7 +179,9 @@ extension TransportTests {
             let (_, mapping, raw) = try byHand()
             defer { close(raw) }
             let releases = RingReleases(side: mapping.side(direction: 1))
-            let tail = { mapping.side(direction: 1).counters.load(fromByteOffset: 128, as: UInt64.self) }
+            let tail = {
+                mapping.side(direction: 1).counters.load(fromByteOffset: 128, as: UInt64.self)
+            }
             let tokens = (1...5).map { releases.lend(upTo: UInt64($0) * 64) }
             releases.skip(upTo: 6 * 64)
             releases.release(token: tokens[1])
@@ -198,7 +206,9 @@ extension TransportTests {
             let sizes = (0..<600).map { $0 * 977 % 50000 }
             let sender = Running {
                 outcome { () throws(TransportError) in
-                    for size in sizes { try near.send(FrameHeader(.push), pattern(size, seed: UInt64(size))) }
+                    for size in sizes {
+                        try near.send(FrameHeader(.push), pattern(size, seed: UInt64(size)))
+                    }
                 }
             }
             for size in sizes {

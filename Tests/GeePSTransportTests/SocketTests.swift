@@ -123,7 +123,8 @@ extension TransportTests {
         }
 
         @Test func knownVector() {
-            #expect(Array("123456789".utf8).withUnsafeBytes { checksum(ofPayload: $0) } == 0xE306_9283)
+            #expect(
+                Array("123456789".utf8).withUnsafeBytes { checksum(ofPayload: $0) } == 0xE306_9283)
         }
     }
 }

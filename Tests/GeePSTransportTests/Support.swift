@@ -52,12 +52,12 @@ func milliseconds(since start: UInt64) -> Double { Double(monotonicNanoseconds()
 /// Bytes that differ from place to place and from seed to seed.
 func pattern(_ count: Int, seed: UInt64) -> [UInt8] {
     var state = seed &* 0x9E37_79B9_7F4A_7C15 | 1
-    var bytes = [UInt8](repeating: 0, count: count)
-    for index in bytes.indices {
-        if index & 7 == 0 { state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407 }
-        bytes[index] = UInt8(truncatingIfNeeded: state >> UInt64(8 * (index & 7)))
+    var words = [UInt64](repeating: 0, count: (count + 7) / 8)
+    for index in words.indices {
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        words[index] = state
     }
-    return bytes
+    return words.withUnsafeBytes { Array($0.prefix(count)) }
 }
 
 extension Connection {
@@ -86,7 +86,9 @@ func rawPair() -> (Int32, Int32) {
 }
 
 func writeAll(_ descriptor: Int32, _ bytes: [UInt8]) {
-    _ = bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+    _ = bytes.withUnsafeBytes {
+        Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+    }
 }
 
 func encoded(_ header: FrameHeader) -> [UInt8] {

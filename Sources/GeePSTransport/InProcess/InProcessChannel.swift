@@ -105,7 +105,9 @@ final class InProcessChannel: FrameOwner, @unchecked Sendable {
         }
     }
 
-    /// Nothing more goes in; waiting senders give up. Idempotent.
+    /// Nothing more goes in; waiting senders give up.
+    ///
+    /// Idempotent.
     func close() {
         signal.withLock {
             closed = true

@@ -41,7 +41,8 @@ public func dial(
                 continue
             }
             throw TransportError(
-                .refused, "\(describePeer(options.peerName, "\(endpoint)")) refused "
+                .refused,
+                "\(describePeer(options.peerName, "\(endpoint)")) refused "
                     + "\(ways[0].rawValue): \(reason)")
         case .notYet(let reason):
             guard deadline.remainingNanoseconds > pause else {
@@ -109,7 +110,8 @@ private func attemptTCP(
                 reason = systemMessage(ECONNREFUSED)
                 continue
             }
-            return .connected(makeTCPConnection(descriptor, name: options.peerName, options: options))
+            return .connected(
+                makeTCPConnection(descriptor, name: options.peerName, options: options))
         case .failure(let number): reason = systemMessage(number.value)
         }
     }

@@ -87,8 +87,10 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// What tells hosts apart: the kernel's boot id and the network namespace. Two processes that agree on
-/// both share memory and abstract sockets; host names and addresses would not tell (containers).
+/// What tells hosts apart: the kernel's boot id and the network namespace.
+///
+/// Two processes that agree on both share memory and abstract sockets; host names and addresses would
+/// not tell (containers).
 public enum HostIdentity {
     /// This process's; empty where the kernel does not say.
     public static let current: String = {

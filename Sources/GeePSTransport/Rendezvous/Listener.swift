@@ -62,7 +62,9 @@ public final class Listener: @unchecked Sendable {
         Glibc.close(wakeUp)
     }
 
-    /// Ends listening; an `accept` in progress throws `.closed`. Idempotent.
+    /// Ends listening; an `accept` in progress throws `.closed`.
+    ///
+    /// Idempotent.
     public func close() {
         tcp.close()
         local?.close()

@@ -68,10 +68,12 @@ enum LocalSocket {
         return bytes
     }
 
-    private static func decode(_ bytes: [UInt8]) -> (kind: UInt8, errno: UInt16, ringBytes: UInt64)? {
+    private static func decode(_ bytes: [UInt8]) -> (kind: UInt8, errno: UInt16, ringBytes: UInt64)?
+    {
         guard bytes.count == messageBytes else { return nil }
         return bytes.withUnsafeBytes { source in
-            let found = UInt32(littleEndian: source.loadUnaligned(fromByteOffset: 0, as: UInt32.self))
+            let found = UInt32(
+                littleEndian: source.loadUnaligned(fromByteOffset: 0, as: UInt32.self))
             guard found == magic, source[4] == version else { return nil }
             return (
                 source[5],
@@ -109,7 +111,9 @@ struct PendingCaller {
         case complete(LocalSocket.Request?, memory: Int32)
     }
 
-    /// Reads without waiting. A descriptor in `.complete` is the caller's to close.
+    /// Reads without waiting.
+    ///
+    /// A descriptor in `.complete` is the caller's to close.
     mutating func read() -> Progress {
         var buffer = [UInt8](repeating: 0, count: LocalSocket.messageBytes - message.count)
         var passed: Int32 = -1

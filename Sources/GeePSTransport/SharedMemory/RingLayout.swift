@@ -47,8 +47,9 @@ struct RingLayout: Sendable {
     /// Offset in the file of the ring of direction 0 or 1.
     func ringOffset(direction: Int) -> Int { Self.pageBytes + direction * capacity }
 
-    /// Whether a payload travels in place. A longer one streams through the ring in pieces and is put
-    /// together by the receiver.
+    /// Whether a payload travels in place.
+    ///
+    /// A longer one streams through the ring in pieces and is put together by the receiver.
     ///
     /// Half the ring is the bound because the gap before a payload at the beginning of the ring can be
     /// almost as long as the payload.
@@ -57,7 +58,9 @@ struct RingLayout: Sendable {
     }
 
     /// Where the payload of a frame whose header lies at `position` starts and where the next frame
-    /// starts. Both sides compute it, so it does not travel.
+    /// starts.
+    ///
+    /// Both sides compute it, so it does not travel.
     ///
     /// - Precondition: `fitsInPlace`.
     func place(payloadBytes: Int, headerAt position: UInt64) -> (payload: UInt64, end: UInt64) {

@@ -146,7 +146,8 @@ final class SharedMemoryConnection: Connection, @unchecked Sendable {
     private func waitForSpace(upTo end: UInt64) throws(TransportError) {
         let capacity = UInt64(outgoing.layout.capacity)
         if end - knownTail <= capacity { return }
-        let isInTime = try wait(on: outgoing.senderParked, deadline: nil) { () throws(TransportError) in
+        let isInTime = try wait(on: outgoing.senderParked, deadline: nil) {
+            () throws(TransportError) in
             knownTail = try outgoing.releasedTail(after: knownTail, head: head, peer: peer)
             return end - knownTail <= capacity
         }
@@ -237,7 +238,9 @@ final class SharedMemoryConnection: Connection, @unchecked Sendable {
             try waitForBytes(deadline: deadline)
             let count = min(
                 loan.bytes.count - filled, incoming.bytesToEnd(position), Int(knownHead - position))
-            _ = loan.bytes.baseAddress.map { memcpy($0 + filled, incoming.address(position), count) }
+            _ = loan.bytes.baseAddress.map {
+                memcpy($0 + filled, incoming.address(position), count)
+            }
             position += UInt64(roundedUp(count))
             releases.skip(upTo: position)
             arriving = (header, loan, filled + count)
@@ -292,17 +295,15 @@ final class SharedMemoryConnection: Connection, @unchecked Sendable {
             geeps_store_relaxed_32(word, 1)
             geeps_fence()
             if try isReady() { return true }
-            if socket.isClosed { throw .closedHere(peer) }
-            let left = deadline?.remainingNanoseconds ?? .max
-            guard left > 0 else { return false }
-            _ = geeps_futex_wait(
-                word.assumingMemoryBound(to: UInt32.self), 1, min(left, Self.aliveCheckNanoseconds))
-            if try isReady() { return true }
             if let end = peerEnd() {
                 // What it published before it went still counts.
                 if try isReady() { return true }
                 throw end
             }
+            let left = deadline?.remainingNanoseconds ?? .max
+            guard left > 0 else { return false }
+            _ = geeps_futex_wait(
+                word.assumingMemoryBound(to: UInt32.self), 1, min(left, Self.aliveCheckNanoseconds))
         }
     }
 

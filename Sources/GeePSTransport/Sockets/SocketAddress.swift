@@ -17,7 +17,8 @@ struct SocketAddress: Sendable {
     }
 
     /// An address filled in by the kernel; nil when the call fails.
-    init?(filledBy call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32) {
+    init?(filledBy call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32)
+    {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let status = withUnsafeMutablePointer(to: &storage) { pointer in
@@ -43,7 +44,8 @@ struct SocketAddress: Sendable {
     ///
     /// - Precondition: at most 100 bytes of UTF-8.
     init(abstract name: String) {
-        precondition(name.utf8.count <= 100, "an abstract socket name is at most 100 bytes: \(name)")
+        precondition(
+            name.utf8.count <= 100, "an abstract socket name is at most 100 bytes: \(name)")
         let pathOffset = MemoryLayout<sockaddr_un>.offset(of: \.sun_path) ?? 2
         storage.ss_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &storage) { bytes in
@@ -60,7 +62,9 @@ struct SocketAddress: Sendable {
         length = entry.ai_addrlen
     }
 
-    /// All stream addresses of `host`: IPv4, IPv6 or a name. Asks the resolver, which may take seconds.
+    /// All stream addresses of `host`: IPv4, IPv6 or a name.
+    ///
+    /// Asks the resolver, which may take seconds.
     static func resolve(
         _ host: String, port: UInt16, toListen: Bool = false
     ) throws(TransportError) -> [SocketAddress] {
@@ -95,8 +99,10 @@ struct SocketAddress: Sendable {
                 NI_NUMERICHOST | NI_NUMERICSERV)
         }
         guard status == 0 else { return nil }
-        let portText = String(decoding: service.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-        let hostText = String(decoding: host.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        let portText = String(
+            decoding: service.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        let hostText = String(
+            decoding: host.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
         return UInt16(portText).map { (hostText, $0) }
     }
 

@@ -45,7 +45,9 @@ final class SocketHandle: @unchecked Sendable {
         }
     }
 
-    /// Ends both directions; blocked calls return. Idempotent.
+    /// Ends both directions; blocked calls return.
+    ///
+    /// Idempotent.
     func close() {
         signal.withLock {
             guard !isClosed else { return }
