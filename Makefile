@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-oracles release demo test bench format lint clean
+.PHONY: help setup setup-oracles release demo test bench simulate format lint clean
 
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks Snippets)
@@ -32,8 +32,14 @@ test: setup ## Build and run all tests
 	$(SWIFT) build --build-tests
 	$(ORACLE_ENVIRONMENT) $(SWIFT) test --skip-build
 
-bench: setup release ## Run the benchmarks
-	.build/release/geeps bench
+bench: setup setup-oracles release ## Measure GeePS beside PyTorch, in turn; writes Benchmarks/results
+	$(ORACLES)/bin/python Benchmarks/run.py
+
+simulate: release ## Run 20,000 simulated clusters twice, in two processes; the traces must agree
+	.build/release/geeps simulate --seeds 20000 --json > .build/simulate-1.json
+	.build/release/geeps simulate --seeds 20000 --json > .build/simulate-2.json
+	cmp .build/simulate-1.json .build/simulate-2.json
+	@cat .build/simulate-1.json
 
 format: ## Format the Swift sources in place
 	$(SWIFT) format --in-place --recursive --parallel $(SOURCES)

@@ -61,21 +61,27 @@ let package = Package(
 
         .testTarget(name: "GeePSCoreTests", dependencies: ["GeePSCore"]),
         .testTarget(name: "SafetensorsTests", dependencies: ["Safetensors"]),
-        .testTarget(name: "GeePSMemoryTests", dependencies: ["GeePSMemory", "GeePSDevice", "GeePSCore"]),
+        .testTarget(
+            name: "GeePSMemoryTests", dependencies: ["GeePSMemory", "GeePSDevice", "GeePSCore"]),
         .testTarget(
             name: "GeePSClientTests",
             dependencies: [
                 "GeePSClient", "GeePSServer", "GeePSTransport", "GeePSMemory", "GeePSDevice",
                 "GeePSCore",
             ]),
-        .testTarget(name: "GeePSServerTests", dependencies: ["GeePSServer", "GeePSCore", "CGeePSKernels"]),
+        .testTarget(
+            name: "GeePSServerTests", dependencies: ["GeePSServer", "GeePSCore", "CGeePSKernels"]),
         .testTarget(name: "GeePSTransportTests", dependencies: ["GeePSTransport", "GeePSCore"]),
         .testTarget(
             name: "GeePSNNTests", dependencies: ["GeePSNN", "GeePSCore", "Safetensors"],
             exclude: ["Fixtures"]),
-        .testTarget(name: "GeePSTests", dependencies: ["GeePS", "GeePSTransport", "GeePSCore", "CGeePSShims"]),
+        .testTarget(
+            name: "GeePSTests",
+            dependencies: ["GeePS", "GeePSTransport", "GeePSCore", "CGeePSShims"]),
         .testTarget(name: "GeePSSimulationTests", dependencies: ["GeePSSimulation", "GeePSCore"]),
-        .testTarget(name: "GeePSCLITests", dependencies: ["GeePSCLI", "GeePSCore", "GeePSNN", "Safetensors"]),
+        .testTarget(
+            name: "GeePSCLITests",
+            dependencies: ["GeePSCLI", "GeePSCore", "GeePSNN", "Safetensors"]),
     ]
 )
 

@@ -9,7 +9,8 @@ struct LaneToken: Sendable, Equatable {
     static let byteCount = 16
 
     /// Rank 0 draws it.
-    static func agree(_ membership: Membership, deadline: Deadline) throws(LaunchError) -> LaneToken {
+    static func agree(_ membership: Membership, deadline: Deadline) throws(LaunchError) -> LaneToken
+    {
         var random = SystemRandomNumberGenerator()
         let own = (0..<byteCount).map { _ in UInt8.random(in: .min ... .max, using: &random) }
         return LaneToken(
@@ -34,7 +35,7 @@ struct LaneDialer {
     func connectAll(to server: Server) throws(LaunchError) -> [[any Connection]] {
         var connections: [[any Connection]] = []
         for keeper in 0..<configuration.keeperCount {
-            let owner = keeper % configuration.worldSize
+            let owner = configuration.owner(ofKeeper: keeper)
             do throws(TransportError) {
                 connections.append(
                     owner == configuration.rank
@@ -43,7 +44,8 @@ struct LaneDialer {
             } catch {
                 throw LaunchError(
                     .address,
-                    "lane to keeper \(keeper) of \(membership.processes[owner].name): \(error.message)")
+                    "lane to keeper \(keeper) of \(membership.processes[owner].name): \(error.message)"
+                )
             }
         }
         return connections
@@ -106,12 +108,15 @@ struct LaneDialer {
         default:
             throw TransportError(
                 .malformed,
-                "\(connection.peer) answered hello by a \(answer.header.kind) frame, expected welcome")
+                "\(connection.peer) answered hello by a \(answer.header.kind) frame, expected welcome"
+            )
         }
     }
 }
 
-/// Takes the lanes that other processes open to the keepers of this one. Strangers are turned away.
+/// Takes the lanes that other processes open to the keepers of this one.
+///
+/// Strangers are turned away.
 final class LaneAcceptor: @unchecked Sendable {
     // Sendable: `handshakes` and `greeting` are guarded by `signal`; the rest is constant after init.
     private let listener: Listener
@@ -137,7 +142,8 @@ final class LaneAcceptor: @unchecked Sendable {
     private static let handshakeTimeout = Duration.seconds(5)
 
     init(
-        listener: Listener, server: Server, token: LaneToken, log: @escaping @Sendable (String) -> Void
+        listener: Listener, server: Server, token: LaneToken,
+        log: @escaping @Sendable (String) -> Void
     ) {
         self.listener = listener
         self.server = server

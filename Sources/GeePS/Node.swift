@@ -11,7 +11,13 @@ internal import GeePSTransport
 /// for too long, makes every wait of every other process fail with its name.
 public final class Node: Sendable {
     /// The worker's side.
-    public let client: Client
+    ///
+    /// - Precondition: this process works, and does not only keep.
+    public var client: Client {
+        guard let worker else { preconditionFailure("rank \(membership.rank) only keeps rows") }
+        return worker
+    }
+    private let worker: Client?
     /// Who is in the job.
     public let membership: Membership
     /// By keeper: how its rows travel to this worker.
@@ -20,10 +26,10 @@ public final class Node: Sendable {
     private let acceptor: LaneAcceptor?
 
     private init(
-        client: Client, membership: Membership, carriers: [String], server: Server,
+        worker: Client?, membership: Membership, carriers: [String], server: Server,
         acceptor: LaneAcceptor?
     ) {
-        self.client = client
+        self.worker = worker
         self.membership = membership
         self.carriers = carriers
         self.server = server
@@ -62,7 +68,7 @@ public final class Node: Sendable {
     /// - Returns: whether everybody left in order.
     @discardableResult
     public func leave(within bound: Duration = .seconds(600)) -> Bool {
-        client.close()
+        worker?.close()
         let isComplete = membership.leave(within: bound)
         acceptor?.close()
         server.close()
@@ -91,17 +97,20 @@ public final class Node: Sendable {
                 listener: $0, server: server, token: token, log: configuration.control.log)
         }
         do throws(LaunchError) {
-            let connections = try LaneDialer(
-                configuration: configuration, membership: membership, token: token,
-                deadline: deadline
-            ).connectAll(to: server)
-            let client = try makeClient(
-                configuration, device: device, connections: connections)
-            membership.onFailure { failure in
-                client.fail(AccessError(.peerLost, failure.description))
+            var connections: [[any Connection]] = []
+            var worker: Client?
+            if configuration.rank < configuration.workers {
+                connections = try LaneDialer(
+                    configuration: configuration, membership: membership, token: token,
+                    deadline: deadline
+                ).connectAll(to: server)
+                worker = try makeClient(configuration, device: device, connections: connections)
+            }
+            membership.onFailure { [worker] failure in
+                worker?.fail(AccessError(.peerLost, failure.description))
             }
             return Node(
-                client: client, membership: membership,
+                worker: worker, membership: membership,
                 carriers: connections.map { "\($0[0].carrier.rawValue) x\($0.count)" },
                 server: server, acceptor: acceptor)
         } catch {
@@ -117,7 +126,7 @@ public final class Node: Sendable {
         do throws(RowStoreError) {
             return try Server(
                 configuration: ServerConfiguration(
-                    map: configuration.map, workerCount: configuration.worldSize,
+                    map: configuration.map, workerCount: configuration.workers,
                     staleness: configuration.staleness, optimizer: configuration.optimizer),
                 keepers: configuration.ownKeepers
             ) { [weak membership] worker, error in

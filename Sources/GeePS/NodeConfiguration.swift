@@ -1,14 +1,19 @@
 public import GeePSCore
 public import GeePSTransport
 
-/// What a process must know to take part in a job. All but `rank` and the addresses is equal everywhere, and
-/// checked to be at the join.
+/// What a process must know to take part in a job.
+///
+/// All but `rank` and the addresses is equal everywhere, and checked to be at the join.
 public struct NodeConfiguration: Sendable {
     /// This process; rank 0 gives the initial values.
     public var rank = 0
-    /// Processes, each one a worker.
+    /// Processes.
     public var worldSize = 1
-    /// Keepers; keeper `k` lives in the process of rank `k % worldSize`.
+    /// Processes that work, ranks `0 ..< workerCount`; nil: all.
+    ///
+    /// The others only keep.
+    public var workerCount: Int?
+    /// Keepers; they are dealt in turn to the processes that only keep, or to all where every one works.
     public var keeperCount = 1
     /// "host:port" of rank 0.
     public var rendezvous = "127.0.0.1:0"
@@ -50,14 +55,23 @@ public struct NodeConfiguration: Sendable {
         ShardMap(tables: tables, keeperCount: keeperCount, blockBytes: blockBytes)
     }
 
+    /// Workers in the job.
+    var workers: Int { workerCount ?? worldSize }
+
+    /// The rank whose process holds a keeper.
+    func owner(ofKeeper keeper: Int) -> Int {
+        workers == worldSize ? keeper % worldSize : workers + keeper % (worldSize - workers)
+    }
+
     /// The keepers that live in this process.
-    var ownKeepers: [Int] { (0..<keeperCount).filter { $0 % worldSize == rank } }
+    var ownKeepers: [Int] { (0..<keeperCount).filter { owner(ofKeeper: $0) == rank } }
 
     /// The text that all processes of the job must share.
     var fullAgreement: String {
         var lines = [
-            "frame version: \(FrameHeader.version)", "workers: \(worldSize)",
-            "keepers: \(keeperCount)", "block bytes: \(blockBytes)", "staleness: \(staleness)",
+            "frame version: \(FrameHeader.version)", "processes: \(worldSize)",
+            "workers: \(workers)", "keepers: \(keeperCount)", "block bytes: \(blockBytes)",
+            "staleness: \(staleness)",
             "optimizer: \(optimizer.rule)", "learning rate: \(optimizer.learningRate)",
             "schedule: \(optimizer.schedule)", "weight decay: \(optimizer.weightDecay)",
             "reduction: \(optimizer.reduction)",

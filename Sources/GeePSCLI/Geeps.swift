@@ -25,6 +25,7 @@ struct GeepsCommand: ParsableCommand {
               geeps train Examples/digits.yaml
               geeps train Examples/digits.yaml --workers 3 --set optimizer.lr=0.05
               geeps simulate --seeds 1000
+              geeps bench exchange --bytes 4200000
 
             EXIT CODES
                0  ok                       73  cannot create or open a file
@@ -34,5 +35,5 @@ struct GeepsCommand: ParsableCommand {
               70  internal error           128 + n  ended by signal n
             """,
         version: "0.1.0",
-        subcommands: [TrainCommand.self, SimulateCommand.self])
+        subcommands: [TrainCommand.self, SimulateCommand.self, BenchCommand.self])
 }

@@ -118,8 +118,9 @@ public final class Client: Sendable {
     /// Completed clocks.
     public var tick: Tick { manager.tick }
 
-    /// How far reads may lag from now on. Not looser than the job's staleness in effect: pushes never run
-    /// further ahead than that.
+    /// How far reads may lag from now on.
+    ///
+    /// Not looser than the job's staleness in effect: pushes never run further ahead than that.
     public var staleness: Staleness {
         get { manager.staleness }
         set { manager.staleness = newValue }
@@ -156,7 +157,9 @@ public final class Client: Sendable {
         return manager.local(batch, fetch: fetch)
     }
 
-    /// Ends the iteration; never waits. Tables that were not updated are committed without an update.
+    /// Ends the iteration; never waits.
+    ///
+    /// Tables that were not updated are committed without an update.
     @discardableResult
     public func clock() -> Tick { manager.clock() }
 
@@ -165,11 +168,17 @@ public final class Client: Sendable {
     /// What has been counted since the start.
     public var counters: ClientCounters {
         ClientCounters(
-            access: manager.counters, stallNanoseconds: store.stallNanoseconds,
+            access: manager.counters, waits: store.waits,
+            stallNanoseconds: store.stallNanoseconds,
             bytesSent: store.bytesSent, bytesReceived: store.bytesReceived)
     }
 
-    /// Lets every present and future wait fail with `error`; ends all traffic. From any thread.
+    /// Time the application has spent inside read, update and local; cheaper than `counters`.
+    public var stallNanoseconds: UInt64 { store.stallNanoseconds }
+
+    /// Lets every present and future wait fail with `error`; ends all traffic.
+    ///
+    /// From any thread.
     public func fail(_ error: AccessError) { store.fail(error) }
 
     /// Sends what is complete, says goodbye to the keepers and ends all threads.
@@ -183,6 +192,8 @@ public final class Client: Sendable {
 public struct ClientCounters: Sendable, Hashable {
     /// Buffers lent, copies, deviations.
     public var access: AccessCounters
+    /// By table: waits for its rows and its update logs, of the application and of the allocator.
+    public var waits: [WaitCounters]
     /// Time the application spent inside read, update and local.
     public var stallNanoseconds: UInt64
     /// Bytes handed to connections, frame headers included; in-process ones count too.

@@ -94,8 +94,9 @@ final class Lane: @unchecked Sendable {
     var bytesReceived: UInt64 { connection.bytesReceived }
     var peer: String { connection.peer }
 
-    /// Sends what is queued, says goodbye, waits for the keeper's and ends both threads. Closing before the
-    /// keeper's goodbye could reset the connection and destroy ours.
+    /// Sends what is queued, says goodbye, waits for the keeper's and ends both threads.
+    ///
+    /// Closing before the keeper's goodbye could reset the connection and destroy ours.
     func close() {
         signal.withLock {
             state.isStopping = true
@@ -153,10 +154,12 @@ final class Lane: @unchecked Sendable {
         switch job {
         case .initialise(let local):
             let block = blocks[local]
-            try send(.initialise, block: local, tick: 0, payload: payload(of: block, local, tick: 0))
+            try send(
+                .initialise, block: local, tick: 0, payload: payload(of: block, local, tick: 0))
         case .push(let local, let tick):
             let block = blocks[local]
-            try send(.push, block: local, tick: tick, payload: payload(of: block, local, tick: tick))
+            try send(
+                .push, block: local, tick: tick, payload: payload(of: block, local, tick: tick))
         }
     }
 
@@ -225,7 +228,8 @@ final class Lane: @unchecked Sendable {
     private func locate(_ header: FrameHeader, payloadBytes: Int) throws(TransportError) -> Int {
         guard header.kind == .rows else {
             throw TransportError(
-                .malformed, "\(connection.peer) sent a \(header.kind) frame where rows are expected")
+                .malformed, "\(connection.peer) sent a \(header.kind) frame where rows are expected"
+            )
         }
         let local = Int(truncatingIfNeeded: header.third) / laneCount
         guard header.third < UInt64(Int32.max), blocks.indices.contains(local),

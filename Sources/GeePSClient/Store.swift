@@ -67,6 +67,7 @@ final class Store: ParameterStore {
 
     var bytesSent: UInt64 { lanes.reduce(0) { $0 + $1.bytesSent } }
     var bytesReceived: UInt64 { lanes.reduce(0) { $0 + $1.bytesReceived } }
+    var waits: [WaitCounters] { tables.map(\.waits) }
     var stallNanoseconds: UInt64 { stall.load(ordering: .relaxed) }
 
     func countStall(since start: UInt64) {

@@ -12,6 +12,7 @@ final class TableCopy: @unchecked Sendable {
     private let device: any Device
     private let logsMaximum: Int
     private let waitTimeout: Duration
+    private let waitNanoseconds: UInt64
     private let keeperName: @Sendable (Int) -> String
     private let rowsLock = Signal()
     private let signal = Signal()
@@ -28,6 +29,7 @@ final class TableCopy: @unchecked Sendable {
         var logs: [Log] = []
         var failure: AccessError?
         var waiters = 0
+        var waits = WaitCounters()
     }
 
     /// The update of one tick.
@@ -46,6 +48,7 @@ final class TableCopy: @unchecked Sendable {
         blocks = Array(map.blocks[map.blocksOfTable[index]])
         self.device = device
         self.waitTimeout = waitTimeout
+        waitNanoseconds = Deadline.after(waitTimeout).remainingNanoseconds
         self.keeperName = keeperName
         // One being filled, one on its way, one for each clock this worker may be ahead.
         switch staleness {
@@ -98,12 +101,13 @@ final class TableCopy: @unchecked Sendable {
     func waitForAge(atLeast least: Tick, unless stop: StopFlag?) throws(AccessError) {
         signal.lock()
         defer { signal.unlock() }
-        var deadline: Deadline?
+        var begun: UInt64?
+        defer { if let begun { state.waits.addRead(monotonicNanoseconds() - begun) } }
         while state.age ?? 0 < least.count || state.age == nil {
             try checkUsable(stop)
-            let limit = deadline ?? .after(waitTimeout)
-            deadline = limit
-            guard wait(until: limit) else { throw ageTimedOut(least) }
+            let start = begun ?? monotonicNanoseconds()
+            begun = start
+            guard wait(since: start) else { throw ageTimedOut(least) }
         }
     }
 
@@ -131,6 +135,8 @@ final class TableCopy: @unchecked Sendable {
             start: first + rows.lowerBound * layout.rowWidth, count: rows.count * layout.rowBytes)
     }
 
+    var waits: WaitCounters { signal.withLock { state.waits } }
+
     // MARK: Ends
 
     /// Lets every present and future wait fail.
@@ -155,10 +161,10 @@ final class TableCopy: @unchecked Sendable {
         state.laggards = state.ages.count { $0 == least }
     }
 
-    private func wait(until deadline: Deadline) -> Bool {
+    private func wait(since start: UInt64) -> Bool {
         state.waiters += 1
         defer { state.waiters -= 1 }
-        return signal.wait(until: deadline)
+        return signal.wait(until: Deadline(nanoseconds: start + waitNanoseconds))
     }
 
     private func checkUsable(_ stop: StopFlag?) throws(AccessError) {
@@ -167,19 +173,21 @@ final class TableCopy: @unchecked Sendable {
     }
 
     private func freeLog() throws(AccessError) -> Log {
-        var deadline: Deadline?
+        var begun: UInt64?
+        defer { if let begun { state.waits.addUpdate(monotonicNanoseconds() - begun) } }
         while true {
             try checkUsable(nil)
             if let log = state.logs.first(where: isFree) { return log }
             if state.logs.count < logsMaximum { return try newLog() }
-            let limit = deadline ?? .after(waitTimeout)
-            deadline = limit
-            guard wait(until: limit) else { throw logTimedOut() }
+            let start = begun ?? monotonicNanoseconds()
+            begun = start
+            guard wait(since: start) else { throw logTimedOut() }
         }
     }
 
-    /// A log is free when every keeper has what is in it. The log of tick 0 holds initial values; they are
-    /// there once rows have come back.
+    /// A log is free when every keeper has what is in it.
+    ///
+    /// The log of tick 0 holds initial values; they are there once rows have come back.
     private func isFree(_ log: Log) -> Bool {
         guard let tick = log.tick else { return true }
         if tick == 0 { return state.age != nil }
@@ -212,5 +220,30 @@ final class TableCopy: @unchecked Sendable {
             .deadline,
             "update of table \(layout.name) waited \(waitTimeout) for \(keeperName(blocks[block].keeper)) "
                 + "to acknowledge rows \(blocks[block].rows) of tick \(oldest)")
+    }
+}
+
+/// How often and how long threads waited for a table.
+public struct WaitCounters: Hashable, Sendable {
+    /// Waits for rows that are fresh enough.
+    public var reads: UInt64 = 0
+    /// Nanoseconds of these.
+    public var readNanoseconds: UInt64 = 0
+    /// Waits for an update log that the keepers have acknowledged.
+    public var updates: UInt64 = 0
+    /// Nanoseconds of these.
+    public var updateNanoseconds: UInt64 = 0
+
+    /// No wait.
+    public init() {}
+
+    mutating func addRead(_ nanoseconds: UInt64) {
+        reads += 1
+        readNanoseconds += nanoseconds
+    }
+
+    mutating func addUpdate(_ nanoseconds: UInt64) {
+        updates += 1
+        updateNanoseconds += nanoseconds
     }
 }

@@ -39,7 +39,9 @@ public protocol Connection: AnyObject, Sendable {
     var bytesReceived: UInt64 { get }
 }
 
-/// Where the memory of a received payload returns to. Implemented by carriers.
+/// Where the memory of a received payload returns to.
+///
+/// Implemented by carriers.
 public protocol FrameOwner: AnyObject, Sendable {
     /// The receiver has read the payload; `token` is the one the frame was made with.
     func release(token: Int)
@@ -104,5 +106,6 @@ public struct TransportError: Error, Sendable, CustomStringConvertible {
         self.message = message
     }
 
+    /// The message a person reads.
     public var description: String { message }
 }

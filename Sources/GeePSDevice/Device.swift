@@ -71,6 +71,7 @@ public struct DeviceError: Error, Sendable, CustomStringConvertible {
         self.message = message
     }
 
+    /// The message.
     public var description: String { message }
 }
 

@@ -25,5 +25,6 @@ public struct AccessError: Error, Sendable, CustomStringConvertible {
         self.message = message
     }
 
+    /// The message a person reads.
     public var description: String { message }
 }

@@ -191,7 +191,9 @@ public final class AccessManager: @unchecked Sendable {
             lease: Lease(batch: batch.id, memory: nil, isTraced: true), manager: self)
     }
 
-    /// Ends the iteration; never waits. Tables not yet committed are committed.
+    /// Ends the iteration; never waits.
+    ///
+    /// Tables not yet committed are committed.
     @discardableResult
     public func clock() -> Tick {
         let replanned = tracker.clock()
@@ -209,7 +211,9 @@ public final class AccessManager: @unchecked Sendable {
     /// Waits until every finished update is in the log and every raised clock is handed to the pushers.
     public func drain() { reclaimer?.drain() }
 
-    /// Ends the threads. Buffers still lent stay valid until dropped.
+    /// Ends the threads.
+    ///
+    /// Buffers still lent stay valid until dropped.
     public func close() {
         allocator?.stop()
         allocator = nil
@@ -410,7 +414,8 @@ public final class AccessManager: @unchecked Sendable {
         guard !reads.isEmpty else { return }
         allocator = Allocator(
             store: store, reads: reads, firstTick: tick, staleness: defaultStaleness,
-            take: { [pool] batch throws(AccessError) in try pool.take(valueCount: batch.valueCount) },
+            take: { [pool] batch throws(AccessError) in try pool.take(valueCount: batch.valueCount)
+            },
             giveBack: { [pool] memory in pool.giveBack(memory) },
             gather: { [unowned self] batch, memory in gather(batch, into: memory) })
     }

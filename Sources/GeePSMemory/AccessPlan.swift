@@ -11,7 +11,9 @@ public struct Access: Hashable, Sendable {
     public var kind: Kind
     /// Id of the row batch, or of the local batch; zero for `clock`.
     public var batch: Int
-    /// local: the content must be what was kept last. endLocal: the content must survive.
+    /// local: the content must be what was kept last.
+    ///
+    /// endLocal: the content must survive.
     public var matters: Bool
 
     /// A step.
@@ -61,17 +63,23 @@ public struct AccessRecorder: Sendable {
 
     /// The rows of `batch` are needed from here.
     public mutating func read(_ batch: RowBatch) { note(.read, batch.id) }
-    /// ... to here.
+    /// ...
+    ///
+    /// to here.
     public mutating func endRead(_ batch: RowBatch) { note(.endRead, batch.id) }
     /// An update of `batch` is filled from here.
     public mutating func update(_ batch: RowBatch) { note(.update, batch.id) }
-    /// ... to here.
+    /// ...
+    ///
+    /// to here.
     public mutating func endUpdate(_ batch: RowBatch) { note(.endUpdate, batch.id) }
     /// Local data is used from here; `fetch`: what was kept last is needed.
     public mutating func local(_ batch: LocalBatch, fetch: Bool) {
         note(.local, batch.id, matters: fetch)
     }
-    /// ... to here; `keep`: the content is needed later.
+    /// ...
+    ///
+    /// to here; `keep`: the content is needed later.
     public mutating func endLocal(_ batch: LocalBatch, keep: Bool) {
         note(.endLocal, batch.id, matters: keep)
     }

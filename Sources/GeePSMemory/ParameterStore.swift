@@ -54,7 +54,9 @@ public final class StopFlag: Sendable {
     /// A flag that is down.
     public init() {}
 
-    /// Raises the flag for good. Relaxed: the waiter looks at it under the store's lock after `wakeWaiters`.
+    /// Raises the flag for good.
+    ///
+    /// Relaxed: the waiter looks at it under the store's lock after `wakeWaiters`.
     public func raise() { raised.store(true, ordering: .relaxed) }
 
     /// Whether the flag was raised.

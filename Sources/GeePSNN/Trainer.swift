@@ -131,11 +131,11 @@ public final class Trainer {
     /// - Returns: loss and correct count of this worker's batch.
     public func step() throws -> BatchResult {
         let start = monotonicNanoseconds()
-        let stalled = client.counters.stallNanoseconds
+        let stalled = client.stallNanoseconds
         var result: BatchResult?
         for step in network.steps { if let answer = try run(step) { result = answer } }
         client.clock()
-        times.stall += client.counters.stallNanoseconds - stalled
+        times.stall += client.stallNanoseconds - stalled
         times.total += monotonicNanoseconds() - start
         guard let result else { preconditionFailure("an iteration has a loss step") }
         return result

@@ -21,7 +21,8 @@ public enum WeightsFile {
             let found = file.tensors.map(\.name).sorted().joined(separator: ", ")
             throw NNError(
                 .model,
-                "\(path) does not fit the model: \(problems.joined(separator: "; ")). It has \(found)")
+                "\(path) does not fit the model: \(problems.joined(separator: "; ")). It has \(found)"
+            )
         }
         do throws(SafetensorsError) {
             var weights: [[Float]] = []

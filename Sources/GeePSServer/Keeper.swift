@@ -60,7 +60,9 @@ final class Keeper: @unchecked Sendable {
     /// Starts the keeper's thread.
     func start() { thread = DedicatedThread(name: "keeper \(index)") { [self] in run() } }
 
-    /// Hands a frame over; waits while the keeper is behind. False when the keeper has stopped.
+    /// Hands a frame over; waits while the keeper is behind.
+    ///
+    /// False when the keeper has stopped.
     func post(_ frame: consuming ReceivedFrame, from session: Session) -> Bool {
         mailbox.send(.frame(frame, session))
     }
@@ -250,7 +252,8 @@ final class Keeper: @unchecked Sendable {
     private func locate(
         _ header: FrameHeader, payloadBytes: Int, from session: Session
     ) throws(TransportError) -> Int {
-        guard header.third < UInt64(blocks.count), Int(header.third) % session.laneCount == session.lane
+        guard header.third < UInt64(blocks.count),
+            Int(header.third) % session.laneCount == session.lane
         else {
             throw TransportError(
                 .malformed, "\(session.peer) sent block \(header.third), which is not of this lane")

@@ -1,7 +1,9 @@
 internal import GeePSCore
 
-/// A worker's lane as its keeper sees it: a reader that feeds the keeper's mailbox and a writer that sends
-/// what is published. Neither ever makes the keeper's thread wait for a slow worker.
+/// A worker's lane as its keeper sees it: a reader that feeds the keeper's mailbox and a writer
+/// that sends what is published.
+///
+/// Neither ever makes the keeper's thread wait for a slow worker.
 final class Session: @unchecked Sendable {
     // Sendable: `state` is guarded by `signal`; the rest is constant after `start`.
     let worker: Int
@@ -40,8 +42,10 @@ final class Session: @unchecked Sendable {
 
     var peer: String { connection.peer }
 
-    /// Starts both threads. `onFrame` gets every frame but the goodbye, and may wait; `onFailure` is called
-    /// by the thread that finds the connection broken.
+    /// Starts both threads.
+    ///
+    /// `onFrame` gets every frame but the goodbye, and may wait; `onFailure` is called by the
+    /// thread that finds the connection broken.
     func start(
         onFrame: @escaping @Sendable (consuming ReceivedFrame, Session) -> Bool,
         onFailure: @escaping @Sendable (TransportError, Session) -> Void

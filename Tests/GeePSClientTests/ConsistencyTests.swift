@@ -14,12 +14,16 @@ import Testing
             tables: [TableLayout(name: "t", rowCount: 301, rowWidth: 7)], workers: workers,
             keepers: keepers)
         defer { cluster.close() }
-        let value: @Sendable (Int) -> Float = { Float(bitPattern: UInt32(truncatingIfNeeded: $0 &* 2_654_435_761) & 0x7F7F_FFFF) }
+        let value: @Sendable (Int) -> Float = {
+            Float(bitPattern: UInt32(truncatingIfNeeded: $0 &* 2_654_435_761) & 0x7F7F_FFFF)
+        }
         try cluster.initialise(0, value)
         try cluster.onEveryWorker { client, _ in
             let found = try client.values(of: 0)
             #expect(found.count == 301 * 7)
-            for index in found.indices { #expect(found[index].bitPattern == value(index).bitPattern) }
+            for index in found.indices {
+                #expect(found[index].bitPattern == value(index).bitPattern)
+            }
         }
     }
 
@@ -40,7 +44,8 @@ import Testing
                 for table in [1, 0] {
                     let rows = try client.read(batches[table])
                     // BSP: all clocks before this one, none of this one.
-                    #expect(rows.values[3] == Float(table == 0 ? 3 : -3) + Float(clock - 1) * perClock)
+                    #expect(
+                        rows.values[3] == Float(table == 0 ? 3 : -3) + Float(clock - 1) * perClock)
                     try client.add(Float(rank + 1), to: batches[table])
                 }
                 client.clock()
@@ -51,7 +56,8 @@ import Testing
     }
 
     @Test(arguments: [UInt64(0), 1, 3])
-    func aPausedWorkerStopsTheOthersExactlyAsManyClocksLaterAsTheStaleness(staleness: UInt64) throws {
+    func aPausedWorkerStopsTheOthersExactlyAsManyClocksLaterAsTheStaleness(staleness: UInt64) throws
+    {
         let cluster = try TestCluster(
             tables: [TableLayout(name: "t", rowCount: 8, rowWidth: 4)], workers: 2,
             staleness: .clocks(staleness))
@@ -176,7 +182,9 @@ import Testing
                     let update = try client.update(batch)
                     for index in 0..<update.count {
                         let scale: [Float] = [1e-6, 1, 3e5]
-                        update.values[index] = (rows.values[index] + Float(index % 17) - 8) * scale[(rank + clock) % 3] * 1e-4
+                        update.values[index] =
+                            (rows.values[index] + Float(index % 17) - 8) * scale[(rank + clock) % 3]
+                            * 1e-4
                     }
                     if (run + rank + clock) % 4 == 0 { sleepBriefly(1) }
                     update.finish()

@@ -31,9 +31,11 @@ private func json(_ summary: SimulationSummary) -> String {
         JSONValue.Member(key: $0.name, value: .integer(Int64(clamping: $0.count)))
     }
     return JSONValue.object([
-        "schema": .string("geeps.simulate/1"), "seeds": .integer(Int64(clamping: summary.seedCount)),
+        "schema": .string("geeps.simulate/1"),
+        "seeds": .integer(Int64(clamping: summary.seedCount)),
         "failures": .integer(Int64(clamping: summary.failureCount)),
-        "first_failing_seed": summary.firstFailure.map { .integer(Int64(clamping: $0.seed)) } ?? .null,
+        "first_failing_seed": summary.firstFailure.map { .integer(Int64(clamping: $0.seed)) }
+            ?? .null,
         "violation": summary.firstFailure?.violation.map { .string($0.message) } ?? .null,
         "events": .integer(Int64(clamping: summary.events)),
         "trace_hash": .string(String(summary.combinedHash, radix: 16)),

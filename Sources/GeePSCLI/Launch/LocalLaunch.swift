@@ -7,7 +7,13 @@ enum LocalLaunch {
     ///
     /// - Throws: `SupervisedExit` unless all end well; the reasons have been printed then.
     static func run(_ job: Job, environment: [String: String]) throws {
-        let port = job.cluster.port == 0 ? try freePort() : UInt16(job.cluster.port)
+        try run(
+            processes: job.cluster.workers, port: job.cluster.port, environment: environment)
+    }
+
+    /// Supervises `processes` of this program, which meet at `port`; 0 takes a free one.
+    static func run(processes: Int, port: Int, environment: [String: String]) throws {
+        let port = port == 0 ? try freePort() : UInt16(port)
         let watched = [SIGINT, SIGTERM]
         let signals = geeps_signal_pipe(watched, Int32(watched.count))
         guard signals >= 0 else {
@@ -18,7 +24,7 @@ enum LocalLaunch {
         var supervisor = Supervisor(signals: signals) { writeError(wipe + $0) }
         let outcome = try supervisor.run(
             commands(
-                worldSize: job.cluster.workers, port: port, arguments: CommandLine.arguments,
+                worldSize: processes, port: port, arguments: CommandLine.arguments,
                 environment: environment, cores: Int(geeps_available_cores())))
         guard outcome.exitCode == 0 else {
             if let rank = outcome.failedRank {

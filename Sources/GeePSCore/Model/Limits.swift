@@ -9,7 +9,9 @@ public enum Limits {
     public static let blockBytesDefault = 512 << 10
 
     /// Largest payload a frame may announce; a longer one closes the connection before anything is
-    /// allocated. A block never exceeds it.
+    /// allocated.
+    ///
+    /// A block never exceeds it.
     public static let framePayloadBytesMaximum = 16 << 20
 
     /// Bytes of a frame header on the wire; see docs/formats/frame.md.

@@ -12,8 +12,10 @@ public struct Block: Hashable, Sendable {
     public var indexInKeeper: Int
 }
 
-/// Which keeper owns which rows: a pure function of the tables' layouts, the number of keepers and the
-/// block size. Placement in memory and order of access never enter (the original's j-2).
+/// Which keeper owns which rows: a pure function of the tables' layouts, the number of keepers and
+/// the block size.
+///
+/// Placement in memory and order of access never enter (the original's j-2).
 ///
 /// Each table is cut into one slice a keeper; slice sizes differ by at most one row. Slice `i` of table
 /// `t` belongs to keeper `(i + t) % keeperCount`, so that small tables do not all land on keeper 0.

@@ -15,12 +15,14 @@ public struct Tick: Comparable, Hashable, Sendable, CustomStringConvertible {
     /// One clock later.
     public var next: Tick { Tick(count + 1) }
 
+    /// Whether `a` comes before `b`.
     public static func < (a: Tick, b: Tick) -> Bool { a.count < b.count }
 
+    /// The count, or the word, as it is printed.
     public var description: String { "\(count)" }
 }
 
-/// How many clocks a read may lag behind the reader (SSP, Ho et al. 2013; GeePS calls it slack).
+/// How many clocks a read may lag behind the reader (SSP; GeePS calls it slack).
 public enum Staleness: Hashable, Sendable, CustomStringConvertible {
     /// At most this many clocks; zero is BSP.
     case clocks(UInt64)
@@ -48,6 +50,7 @@ public enum Staleness: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// The count, or the word, as it is printed.
     public var description: String {
         switch self {
         case .clocks(let lag): return "\(lag)"

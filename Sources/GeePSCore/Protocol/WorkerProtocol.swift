@@ -33,7 +33,9 @@ public struct WorkerProtocol: Sendable {
     // By table: own last tick whose updates are complete.
     private var committed: [UInt64]
 
-    /// A worker that has nothing yet. `tableOfBlock[i]` is the table of block `i`.
+    /// A worker that has nothing yet.
+    ///
+    /// `tableOfBlock[i]` is the table of block `i`.
     public init(tableOfBlock: [TableIndex], tableCount: Int, staleness: Staleness) {
         self.tableOfBlock = tableOfBlock
         self.staleness = staleness

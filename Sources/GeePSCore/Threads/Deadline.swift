@@ -11,7 +11,8 @@ public struct Deadline: Sendable, Comparable {
     /// The point `duration` from now.
     public static func after(_ duration: Duration) -> Deadline {
         let (seconds, attoseconds) = duration.components
-        let ahead = UInt64(max(0, seconds)) * 1_000_000_000 + UInt64(max(0, attoseconds / 1_000_000_000))
+        let ahead =
+            UInt64(max(0, seconds)) * 1_000_000_000 + UInt64(max(0, attoseconds / 1_000_000_000))
         return Deadline(nanoseconds: monotonicNanoseconds() + ahead)
     }
 
@@ -24,6 +25,7 @@ public struct Deadline: Sendable, Comparable {
         return nanoseconds > now ? nanoseconds - now : 0
     }
 
+    /// Whether `a` comes before `b`.
     public static func < (a: Deadline, b: Deadline) -> Bool { a.nanoseconds < b.nanoseconds }
 }
 

@@ -1,7 +1,9 @@
 internal import CGeePSShims
 import Glibc
 
-/// A named thread with one owner, who joins it. For the data plane: its body may block.
+/// A named thread with one owner, who joins it.
+///
+/// For the data plane: its body may block.
 public final class DedicatedThread: @unchecked Sendable {
     // Sendable: `handle` is written before `init` returns; `isJoined` is guarded by `signal`.
     private var handle = pthread_t()
@@ -17,10 +19,13 @@ public final class DedicatedThread: @unchecked Sendable {
         self.name = name
         let start = Unmanaged.passRetained(Start(name: name, body: body))
         let status = pthread_create(&handle, nil, runDedicatedThread, start.toOpaque())
-        precondition(status == 0, "cannot start thread \(name): \(String(cString: strerror(status)))")
+        precondition(
+            status == 0, "cannot start thread \(name): \(String(cString: strerror(status)))")
     }
 
-    /// Waits until the body has returned. Only the first call waits.
+    /// Waits until the body has returned.
+    ///
+    /// Only the first call waits.
     public func join() {
         let mustJoin = signal.withLock {
             defer { isJoined = true }

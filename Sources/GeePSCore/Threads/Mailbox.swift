@@ -58,7 +58,9 @@ public final class Mailbox<Element: ~Copyable>: @unchecked Sendable {
         return element
     }
 
-    /// Turns senders away from now on; what is inside can still be received. Idempotent.
+    /// Turns senders away from now on; what is inside can still be received.
+    ///
+    /// Idempotent.
     public func close() {
         signal.withLock {
             isClosed = true

@@ -25,7 +25,9 @@ public final class Signal: @unchecked Sendable {
         mutex.deallocate()
     }
 
-    /// Locks; pair with `unlock`. Hold it to decide, let it go to act.
+    /// Locks; pair with `unlock`.
+    ///
+    /// Hold it to decide, let it go to act.
     public func lock() { pthread_mutex_lock(mutex) }
 
     /// Unlocks.
@@ -38,7 +40,9 @@ public final class Signal: @unchecked Sendable {
         return try body()
     }
 
-    /// Lets the lock go, waits for `wakeAll` or `wakeOne`, takes the lock again. May wake for nothing.
+    /// Lets the lock go, waits for `wakeAll` or `wakeOne`, takes the lock again.
+    ///
+    /// May wake for nothing.
     ///
     /// - Returns: false when `deadline` passed.
     public func wait(until deadline: Deadline? = nil) -> Bool {

@@ -1,4 +1,6 @@
-/// What a frame carries. Numbers are part of the wire format (docs/formats/frame.md).
+/// What a frame carries.
+///
+/// Numbers are part of the wire format (docs/formats/frame.md).
 public enum FrameKind: UInt8, Sendable, CaseIterable {
     /// Opens a data lane: who is calling, and for which keeper.
     case hello = 1
@@ -22,22 +24,33 @@ public enum FrameKind: UInt8, Sendable, CaseIterable {
 ///
 /// The meaning of `tick`, `second` and `third` depends on the kind; docs/formats/frame.md is normative.
 public struct FrameHeader: Hashable, Sendable {
+    /// What the frame carries.
     public var kind: FrameKind
+    /// A set of `payloadChecked`; other bits are refused.
     public var flags: UInt16 = 0
     /// CRC-32C of the payload when `flags` has `payloadChecked`, otherwise zero.
     public var payloadChecksum: UInt32 = 0
+    /// Index of the table.
     public var table: UInt32 = 0
     /// Rank of the sending worker or index of the sending keeper.
     public var sender: UInt32 = 0
     /// First row of the table that the payload covers.
     public var firstRow: UInt64 = 0
+    /// Rows of the payload.
     public var rowCount: UInt32 = 0
+    /// Bytes that follow the header; set by `Connection.send`.
     public var payloadBytes: UInt32 = 0
-    /// push: the tick of the update. rows: the data age. hello: lane.
+    /// push: the tick of the update.
+    ///
+    /// rows: the data age. hello: lane.
     public var tick: UInt64 = 0
-    /// rows: the receiver's last tick that the keeper has. push: learning rate, as the bits of a Double.
+    /// rows: the receiver's last tick that the keeper has.
+    ///
+    /// push: learning rate, as the bits of a Double.
     public var second: UInt64 = 0
-    /// hello: keeper index. Otherwise the block's index in its keeper.
+    /// hello: keeper index.
+    ///
+    /// Otherwise the block's index in its keeper.
     public var third: UInt64 = 0
 
     /// A header of `kind` with all else zero.
@@ -62,12 +75,14 @@ public enum FrameError: Error, Hashable, Sendable, CustomStringConvertible {
     case unknownFlags(UInt16)
     case payloadTooLong(bytes: UInt32, limit: Int)
 
+    /// The message a person reads.
     public var description: String {
         switch self {
         case .tooShort(let bytes):
             return "frame header is \(bytes) bytes, expected \(Limits.frameHeaderBytes)"
         case .wrongMagic(let magic):
-            return "not a GeePS frame: starts with 0x\(hex(magic)), expected 0x\(hex(FrameHeader.magic))"
+            return
+                "not a GeePS frame: starts with 0x\(hex(magic)), expected 0x\(hex(FrameHeader.magic))"
         case .wrongVersion(let version):
             return "frame version \(version), this program speaks \(FrameHeader.version); "
                 + "run the same GeePS version on every machine"
