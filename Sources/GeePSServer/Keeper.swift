@@ -186,16 +186,14 @@ final class Keeper: @unchecked Sendable {
     private func step(
         _ block: Int, alone payload: UnsafeRawBufferPointer, learningRate: Double
     ) throws(TransportError) {
-        let ageBefore = rules.age(block: block)
         guard let step = rules.next(block: block) else { return }
         switch step {
         case .apply:
             apply(block, payload, learningRate: learningRate)
             publish(block, to: nil)
-        case .applyAlone(let worker, _):
+        case .applyAlone(let worker, _, let raisesAge):
             apply(block, payload, learningRate: learningRate)
-            // When the slowest worker has moved, everybody learns; readers may wait for it.
-            publish(block, to: rules.age(block: block) == ageBefore ? worker : nil)
+            publish(block, to: raisesAge ? nil : worker)
         case .foldHeld: break  // nobody else's push is ever held here
         }
     }

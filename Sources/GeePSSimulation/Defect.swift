@@ -31,6 +31,8 @@ public enum Defect: String, CaseIterable, Sendable {
     case initialValuesNotResent
     /// The keeper takes initial values that came a second time.
     case initialValuesTakenTwice
+    /// An asynchronous keeper tells only the sender when the slowest worker has moved.
+    case raisedAgeNotPublished
     /// Frames from before a rollback are taken as if they were of this generation.
     case oldGenerationAccepted
     /// A checkpoint counts as complete when the first block is in it.

@@ -225,6 +225,12 @@ extension World {
                         + "\(machine.missing(block: block))")
             }
         }
+        for worker in workers.indices where workers[worker].phase == .done {
+            for block in 0..<scenario.blockCount
+            where age(worker: worker, block: block) != scenario.target {
+                edges.append("worker \(worker) for the last tick of block \(block)")
+            }
+        }
         return "waiting: " + edges.joined(separator: "; ")
     }
 

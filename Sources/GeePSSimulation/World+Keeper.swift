@@ -46,9 +46,13 @@ extension World {
         case .apply(let tick):
             apply(keeper: keeper, block: block, tick: tick)
             publish(keeper: keeper, block: block)
-        case .applyAlone(let worker, let tick):
+        case .applyAlone(let worker, let tick, let raisesAge):
             apply(keeper: keeper, block: block, tick: tick)
-            publish(keeper: keeper, block: block, to: worker)
+            if raisesAge, defect != .raisedAgeNotPublished {
+                publish(keeper: keeper, block: block)
+            } else {
+                publish(keeper: keeper, block: block, to: worker)
+            }
         }
     }
 

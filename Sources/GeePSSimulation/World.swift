@@ -74,9 +74,17 @@ struct World {
         if violation == nil { checkEnd() }
     }
 
-    /// Every worker completed its clocks and every block holds them.
+    /// Every worker completed its clocks, every block holds them, and every worker has seen that: the last
+    /// read of a job, at staleness zero, comes to an end.
     var isFinished: Bool {
-        finishedWorkers == scenario.workerCount && finishedBlocks == scenario.blockCount
+        guard finishedWorkers == scenario.workerCount, finishedBlocks == scenario.blockCount else {
+            return false
+        }
+        return workers.indices.allSatisfy { worker in
+            (0..<scenario.blockCount).allSatisfy {
+                age(worker: worker, block: $0) == scenario.target
+            }
+        }
     }
 
     private mutating func perform(_ action: Action) {

@@ -20,7 +20,7 @@ import Testing
             switch step {
             case .foldHeld(let worker, _): folds.append(worker)
             case .apply(let tick): applied.append(tick)
-            case .applyAlone(_, let tick): applied.append(tick)
+            case .applyAlone(_, let tick, _): applied.append(tick)
             }
         }
     }
@@ -170,13 +170,13 @@ import Testing
         for tick in UInt64(1)...5 {
             #expect(keeper.offer(worker: 1, block: 1, tick: tick) == .fold)
             #expect(keeper.next(block: 0) == nil)
-            #expect(keeper.next(block: 1) == .applyAlone(worker: 1, tick: tick))
+            #expect(keeper.next(block: 1) == .applyAlone(worker: 1, tick: tick, raisesAge: false))
             #expect(keeper.next(block: 1) == nil)
         }
         #expect(keeper.age(block: 1) == 0)
         #expect(keeper.missing(block: 1) == [0])
         #expect(keeper.offer(worker: 0, block: 1, tick: 1) == .fold)
-        #expect(keeper.next(block: 1) == .applyAlone(worker: 0, tick: 1))
+        #expect(keeper.next(block: 1) == .applyAlone(worker: 0, tick: 1, raisesAge: true))
         #expect(keeper.age(block: 1) == 1)
         #expect(keeper.received(block: 1, from: 1) == 5)
     }

@@ -51,8 +51,9 @@ public struct KeeperProtocol: Sendable {
         case foldHeld(worker: Int, tick: UInt64)
         /// All contributions of `tick` are in the sum: run the optimiser, then publish to every worker.
         case apply(tick: UInt64)
-        /// Run the optimiser on the sum, which is `worker`'s contribution alone; publish to it.
-        case applyAlone(worker: Int, tick: UInt64)
+        /// Run the optimiser on the sum, which is `worker`'s contribution alone; publish to it, and to every
+        /// worker when it `raisesAge`: somebody may wait for the slowest.
+        case applyAlone(worker: Int, tick: UInt64, raisesAge: Bool)
     }
 
     /// Workers in the job.
@@ -132,9 +133,11 @@ public struct KeeperProtocol: Sendable {
         case .onArrival:
             guard let ready = alone, ready.block == block else { return nil }
             alone = nil
-            applied[block] = leastReceived(block: block)
+            let age = leastReceived(block: block)
+            applied[block] = age
             let tick = received[block * workerCount + ready.worker]
-            return .applyAlone(worker: ready.worker, tick: tick)
+            return .applyAlone(
+                worker: ready.worker, tick: tick, raisesAge: age > appliedTick)
         case .aggregated:
             let tick = appliedTick + 1
             if folded[block] == workerCount {
