@@ -82,6 +82,8 @@ let package = Package(
         .testTarget(
             name: "GeePSCLITests",
             dependencies: ["GeePSCLI", "GeePSCore", "GeePSNN", "Safetensors"]),
+        // Runs the program `geeps`; depends on it so that it is built.
+        .testTarget(name: "GeePSSystemTests", dependencies: ["GeePSCLI", "Safetensors"]),
     ]
 )
 
