@@ -1,0 +1,104 @@
+"""What PyTorch makes of a training job: the oracle of geeps train.
+
+usage: train_digits.py init DIRECTORY               mlp.safetensors and lenet.safetensors to start from
+       train_digits.py train DATA DIRECTORY CASES   trains every case of the file CASES from these
+       train_digits.py load MODEL FILE...           loads each file into the model, every name must match
+
+CASES is a list of objects: name, model, optimizer (a class of torch.optim), options, steps, batch_size (of
+all workers together). Of each the script leaves <name>.safetensors, <name>.double.safetensors (the same in
+float64, rounded at the end) and, in losses.json, the mean loss of the last epoch.
+"""
+
+import gzip
+import json
+import sys
+
+import numpy
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+torch.set_num_threads(1)
+
+
+def mlp():
+    return {"fc1": nn.Linear(64, 32), "relu1": nn.ReLU(), "fc2": nn.Linear(32, 10)}
+
+
+def lenet():
+    return {
+        "conv1": nn.Conv2d(1, 6, 5, padding=2), "relu1": nn.ReLU(), "pool1": nn.MaxPool2d(2),
+        "conv2": nn.Conv2d(6, 16, 3, padding=1), "relu2": nn.ReLU(), "pool2": nn.MaxPool2d(2),
+        "flatten": nn.Flatten(), "fc1": nn.Linear(64, 120), "relu3": nn.ReLU(),
+        "fc2": nn.Linear(120, 84), "relu4": nn.ReLU(), "fc3": nn.Linear(84, 10)}
+
+
+MODELS = {"mlp": mlp, "lenet": lenet}
+
+
+def model(name):
+    sequence = nn.Sequential()
+    if name == "mlp":
+        sequence.add_module("flatten", nn.Flatten())
+    for key, module in MODELS[name]().items():
+        sequence.add_module(key, module)
+    return sequence
+
+
+def idx(path):
+    content = gzip.open(path).read()
+    rank = content[3]
+    shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
+    return numpy.frombuffer(content, dtype=numpy.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def train(case, data, directory, dtype):
+    images, labels = data
+    network = model(case["model"])
+    network.load_state_dict(load_file(f"{directory}/{case['model']}.safetensors"))
+    network.to(dtype)
+    # Not fused and not foreach: the plain loop, which is the definition.
+    optimizer = getattr(torch.optim, case["optimizer"])(
+        network.parameters(), **case["options"], foreach=False, fused=False)
+    size = case["batch_size"]
+    steps_of_epoch = len(images) // size
+    for step in range(case["steps"]):
+        start = step % steps_of_epoch * size
+        if start == 0:
+            losses = []
+        batch = (images[start : start + size].to(dtype) / 255).unsqueeze(1)
+        loss = nn.functional.cross_entropy(network(batch), labels[start : start + size])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return network.to(torch.float32).state_dict(), sum(losses) / len(losses)
+
+
+def init(directory):
+    torch.manual_seed(11)
+    for name in MODELS:
+        save_file(model(name).state_dict(), f"{directory}/{name}.safetensors")
+
+
+def train_all(folder, directory, cases):
+    images = torch.from_numpy(idx(f"{folder}/train-images-idx3-ubyte.gz").copy())
+    labels = torch.from_numpy(idx(f"{folder}/train-labels-idx1-ubyte.gz").astype(numpy.int64))
+    results = {}
+    for case in json.load(open(cases)):
+        weights, loss = train(case, (images, labels), directory, torch.float32)
+        double, _ = train(case, (images, labels), directory, torch.float64)
+        save_file(weights, f"{directory}/{case['name']}.safetensors")
+        save_file(double, f"{directory}/{case['name']}.double.safetensors")
+        results[case["name"]] = loss
+    json.dump(results, open(f"{directory}/losses.json", "w"))
+
+
+def load(name, *files):
+    for file in files:
+        model(name).load_state_dict(load_file(file), strict=True)
+        print(file, "loaded")
+
+
+if __name__ == "__main__":
+    {"init": init, "train": train_all, "load": load}[sys.argv[1]](*sys.argv[2:])
