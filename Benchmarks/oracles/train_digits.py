@@ -5,8 +5,12 @@ usage: train_digits.py init DIRECTORY               mlp.safetensors and lenet.sa
        train_digits.py load MODEL FILE...           loads each file into the model, every name must match
 
 CASES is a list of objects: name, model, optimizer (a class of torch.optim), options, steps, batch_size (of
-all workers together). Of each the script leaves <name>.safetensors, <name>.double.safetensors (the same in
-float64, rounded at the end) and, in losses.json, the mean loss of the last epoch.
+all workers together). Of each the script leaves <name>.safetensors and, in losses.json, the mean loss of the
+last epoch.
+
+Relu and max pooling decide: a value just below or above zero, two values a rounding apart. Where a run passes
+nearer to such a choice than rounding errors reach, two right programs may choose differently and their
+weights part by 1e-5 and more. Of 750 seeds the one below keeps its distance (1.6e-7) in all cases of the test.
 """
 
 import gzip
@@ -19,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 torch.set_num_threads(1)
+SEED = 750
 
 
 def mlp():
@@ -52,11 +57,10 @@ def idx(path):
     return numpy.frombuffer(content, dtype=numpy.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def train(case, data, directory, dtype):
+def train(case, data, directory):
     images, labels = data
     network = model(case["model"])
     network.load_state_dict(load_file(f"{directory}/{case['model']}.safetensors"))
-    network.to(dtype)
     # Not fused and not foreach: the plain loop, which is the definition.
     optimizer = getattr(torch.optim, case["optimizer"])(
         network.parameters(), **case["options"], foreach=False, fused=False)
@@ -66,17 +70,17 @@ def train(case, data, directory, dtype):
         start = step % steps_of_epoch * size
         if start == 0:
             losses = []
-        batch = (images[start : start + size].to(dtype) / 255).unsqueeze(1)
+        batch = (images[start : start + size].float() / 255).unsqueeze(1)
         loss = nn.functional.cross_entropy(network(batch), labels[start : start + size])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    return network.to(torch.float32).state_dict(), sum(losses) / len(losses)
+    return network.state_dict(), sum(losses) / len(losses)
 
 
 def init(directory):
-    torch.manual_seed(11)
+    torch.manual_seed(SEED)
     for name in MODELS:
         save_file(model(name).state_dict(), f"{directory}/{name}.safetensors")
 
@@ -86,10 +90,8 @@ def train_all(folder, directory, cases):
     labels = torch.from_numpy(idx(f"{folder}/train-labels-idx1-ubyte.gz").astype(numpy.int64))
     results = {}
     for case in json.load(open(cases)):
-        weights, loss = train(case, (images, labels), directory, torch.float32)
-        double, _ = train(case, (images, labels), directory, torch.float64)
+        weights, loss = train(case, (images, labels), directory)
         save_file(weights, f"{directory}/{case['name']}.safetensors")
-        save_file(double, f"{directory}/{case['name']}.double.safetensors")
         results[case["name"]] = loss
     json.dump(results, open(f"{directory}/losses.json", "w"))
 

@@ -13,13 +13,22 @@ public struct TrainerConfiguration: Sendable {
     public var seed: UInt64
     /// Whether each epoch has an order of its own.
     public var isShuffled: Bool
+    /// What a worker multiplies its gradients by before it sends them; nil sends them as they are.
+    ///
+    /// A function of the tick that the update completes. Where keepers only add (GeePS's own mode), the worker
+    /// makes the step: this is the negative learning rate then.
+    public var updateScale: (@Sendable (UInt64) -> Double)?
 
     /// A configuration.
-    public init(rank: Int = 0, workerCount: Int = 1, seed: UInt64 = 1, isShuffled: Bool = true) {
+    public init(
+        rank: Int = 0, workerCount: Int = 1, seed: UInt64 = 1, isShuffled: Bool = true,
+        updateScale: (@Sendable (UInt64) -> Double)? = nil
+    ) {
         self.rank = rank
         self.workerCount = workerCount
         self.seed = seed
         self.isShuffled = isShuffled
+        self.updateScale = updateScale
     }
 }
 
@@ -204,9 +213,12 @@ public final class Trainer {
 
     /// Values beyond the layer's, which pad the last row, get no gradient.
     private func finish(_ update: consuming UpdateBuffer, of index: Int) {
-        for position in network.parameters[index].valueCount..<update.count {
-            update.values[position] = 0
+        let count = network.parameters[index].valueCount
+        if let updateScale = configuration.updateScale {
+            let scale = Float(updateScale(client.tick.next.count))
+            for position in 0..<count { update.values[position] *= scale }
         }
+        for position in count..<update.count { update.values[position] = 0 }
         update.finish()
     }
 

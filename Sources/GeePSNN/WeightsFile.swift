@@ -2,11 +2,12 @@ internal import Safetensors
 
 /// Parameters of a network in a safetensors file, named and shaped as PyTorch's `state_dict`.
 public enum WeightsFile {
-    /// Reads the parameters of `network`; other tensors of the file are ignored.
+    /// Reads the parameters of `network`; the file must have these and no others, as with PyTorch's
+    /// `load_state_dict(strict=True)`: a tensor too many mostly means another model.
     ///
     /// - Returns: by parameter, in the network's order.
     /// - Throws: `.file` when the file cannot be read or is not safetensors; `.model` naming every tensor that
-    ///   is missing or of another shape or type.
+    ///   is missing, of another shape or type, or not the network's.
     public static func read(_ path: String, for network: Network) throws(NNError) -> [[Float]] {
         let file: SafetensorsFile
         do throws(SafetensorsError) {
@@ -14,9 +15,12 @@ public enum WeightsFile {
         } catch {
             throw NNError(.file, error.message)
         }
-        let problems = network.parameters.flatMap(\.tensors).compactMap {
-            problem(of: file.header[$0.name], expecting: $0)
-        }
+        let expected = network.parameters.flatMap(\.tensors)
+        let problems =
+            expected.compactMap { problem(of: file.header[$0.name], expecting: $0) }
+            + file.tensors.map(\.name).sorted().filter { name in
+                !expected.contains { $0.name == name }
+            }.map { "\($0) is not a tensor of the model" }
         guard problems.isEmpty else {
             let found = file.tensors.map(\.name).sorted().joined(separator: ", ")
             throw NNError(

@@ -23,7 +23,7 @@ struct TrainingRun {
             network: network, dataset: data.training, client: node.client,
             configuration: TrainerConfiguration(
                 rank: launch.rank, workerCount: launch.worldSize, seed: job.seed,
-                isShuffled: job.data.isShuffled))
+                isShuffled: job.data.isShuffled, updateScale: job.optimizer.updateScale))
         if launch.rank == 0 { try trainer.initialise(weights: weights) }
         let epochs = EpochTable(stepsPerEpoch: trainer.stepsPerEpoch, stepCount: stepCount(trainer))
         let start = monotonicNanoseconds()
@@ -110,6 +110,14 @@ struct TrainingRun {
             ("other", times.total - min(times.total, times.compute + times.stall + times.data)),
         ]
         return named.map { TrainingSummary.TimeShare(name: $0.0, seconds: Double($0.1) / 1e9) }
+    }
+}
+
+extension OptimizerConfiguration {
+    /// What workers multiply their gradients by: where keepers only add, the step is made by the worker.
+    fileprivate var updateScale: (@Sendable (UInt64) -> Double)? {
+        guard case .add = rule else { return nil }
+        return { -self.learningRate(at: $0) }
     }
 }
 

@@ -8,7 +8,7 @@ public enum Reduction: String, Hashable, Sendable, CaseIterable {
 
 /// The update rule that runs at the keeper, with PyTorch's names, defaults and arithmetic.
 public enum OptimizerRule: Hashable, Sendable {
-    /// Plain addition of what workers send (the paper's mode); the learning rate is not used.
+    /// Plain addition of what workers send (the paper's mode): they make the step, learning rate included.
     case add
     case sgd(momentum: Double, dampening: Double, nesterov: Bool)
     case adam(beta1: Double, beta2: Double, epsilon: Double)
