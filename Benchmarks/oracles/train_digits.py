@@ -8,9 +8,10 @@ CASES is a list of objects: name, model, optimizer (a class of torch.optim), opt
 all workers together). Of each the script leaves <name>.safetensors and, in losses.json, the mean loss of the
 last epoch.
 
-Relu and max pooling decide: a value just below or above zero, two values a rounding apart. Where a run passes
-nearer to such a choice than rounding errors reach, two right programs may choose differently and their
-weights part by 1e-5 and more. Of 750 seeds the one below keeps its distance (1.6e-7) in all cases of the test.
+The seed of the initial weights is one from which PyTorch agrees with itself. Relu and max pooling decide, and
+Adam divides by the size of a gradient: where a value passes near zero or near its rival, a rounding error grows,
+with other seeds to 1e-3 between two runs of PyTorch that differ in the order of samples within a batch alone.
+From this one, float32, float64 and another such order end within 2.2e-6 of each other in all cases of the test.
 """
 
 import gzip
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 torch.set_num_threads(1)
-SEED = 750
+SEED = 80
 
 
 def mlp():

@@ -102,10 +102,10 @@ extension SystemTests {
                 ])
         }
 
-        @Test(arguments: ["adamw", "adagrad", "rmsprop"])
-        func everyOptimizerLearns(name: String) async throws {
+        @Test(arguments: [("adamw", 0.01), ("adagrad", 0.05), ("rmsprop", 0.01)])
+        func everyOptimizerLearns(name: String, rate: Double) async throws {
             let trained = try await TestJob(
-                optimizer: "{name: \(name), lr: 0.01}", train: "{epochs: 5}",
+                optimizer: "{name: \(name), lr: \(rate)}", train: "{epochs: 5}",
                 cluster: "{workers: 2}"
             ).run()
             #expect(try trained.number("test_accuracy") >= 0.9)

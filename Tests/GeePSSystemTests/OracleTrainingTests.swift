@@ -10,9 +10,9 @@ extension SystemTests {
         private static let torch = Result { try TorchRuns(OracleCase.all) }
 
         /// - Note: The tolerance of 1e-5 is for a tensor as a whole: ||a - b|| / ||b||, and the largest
-        ///   difference beside the largest value. Of single elements it cannot be asked: one that passes near
-        ///   zero has any relative error, and PyTorch in float32 differs from PyTorch in float64 by 1e-4 to
-        ///   1e-3 there, ten times as much as from us.
+        ///   difference beside the largest value. Of every single element it cannot be asked: one near zero
+        ///   has a large relative error, in PyTorch's float32 beside PyTorch's float64 too (1e-4 to 1e-3 in
+        ///   these cases; ours differ in as many elements by as much).
         @Test(arguments: OracleCase.all)
         func finalWeightsAndLossAreThoseOfTorch(_ test: OracleCase) async throws {
             let torch = try Self.torch.get()

@@ -40,7 +40,7 @@ extension SystemTests {
             #expect(result.end == .exited(65), "\(result)")
             #expect(
                 result.error.contains(
-                    ":8:7: error: found '/nowhere/weights.safetensors' for init, expected the path of a "
+                    ":8:7: found '/nowhere/weights.safetensors' for init, expected the path of a "
                         + "safetensors file; there is nothing at /nowhere/weights.safetensors"),
                 "\(result)")
         }

@@ -11,7 +11,7 @@ struct TrainingSummary: Hashable, Sendable {
     var steps: Int
     /// Passes over the training data, the last one perhaps unfinished.
     var epochs: Double
-    /// Mean of the last epoch; nil when no epoch was finished.
+    /// Mean of the last epoch, perhaps unfinished.
     var trainLoss: Double?
     /// Mean over the test set; nil without one.
     var testLoss: Double?
