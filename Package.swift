@@ -59,8 +59,11 @@ let package = Package(
                 .product(name: "Yams", package: "Yams"),
             ]),
 
+        // What several test targets share.
+        .target(name: "GeePSTestSupport", path: "Tests/Support"),
         .testTarget(name: "GeePSCoreTests", dependencies: ["GeePSCore"]),
-        .testTarget(name: "SafetensorsTests", dependencies: ["Safetensors"]),
+        .testTarget(
+            name: "SafetensorsTests", dependencies: ["Safetensors", "GeePSTestSupport"]),
         .testTarget(
             name: "GeePSMemoryTests", dependencies: ["GeePSMemory", "GeePSDevice", "GeePSCore"]),
         .testTarget(
@@ -70,7 +73,8 @@ let package = Package(
                 "GeePSCore",
             ]),
         .testTarget(
-            name: "GeePSServerTests", dependencies: ["GeePSServer", "GeePSCore", "CGeePSKernels"]),
+            name: "GeePSServerTests",
+            dependencies: ["GeePSServer", "GeePSCore", "CGeePSKernels", "GeePSTestSupport"]),
         .testTarget(name: "GeePSTransportTests", dependencies: ["GeePSTransport", "GeePSCore"]),
         .testTarget(
             name: "GeePSNNTests", dependencies: ["GeePSNN", "GeePSCore", "Safetensors"],
@@ -83,7 +87,9 @@ let package = Package(
             name: "GeePSCLITests",
             dependencies: ["GeePSCLI", "GeePSCore", "GeePSNN", "Safetensors"]),
         // Runs the program `geeps`; depends on it so that it is built.
-        .testTarget(name: "GeePSSystemTests", dependencies: ["GeePSCLI", "Safetensors"]),
+        .testTarget(
+            name: "GeePSSystemTests",
+            dependencies: ["GeePSCLI", "Safetensors", "GeePSTestSupport"]),
     ]
 )
 

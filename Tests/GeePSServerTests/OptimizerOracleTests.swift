@@ -1,3 +1,4 @@
+import GeePSTestSupport
 import Foundation
 import GeePSCore
 import Testing

@@ -1,10 +1,11 @@
+import GeePSTestSupport
 import Testing
 
 @testable import Safetensors
 
 @Suite(
     "Safetensors Oracle",
-    .enabled(if: OraclePython.withSafetensors != nil, "needs Python with torch and safetensors"))
+    .enabled(if: OraclePython.withTorch != nil, "needs Python with torch and safetensors"))
 struct SafetensorsOracleTests {
     @Test func whatTheReferenceWritesWeReadAndWriteBackByteForByte() throws {
         let directory = try TemporaryDirectory()

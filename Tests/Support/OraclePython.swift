@@ -1,16 +1,16 @@
-import Foundation
+public import Foundation
 
 /// A Python that can import what an oracle needs; suites named Oracle are skipped where there is none.
-enum OraclePython {
-    /// The interpreter, or nil: `GEEPS_ORACLE_PYTHON`, else the repository's `.oracles`, else python3.
-    static let withTorch: String? = find(importing: "torch")
+public enum OraclePython {
+    /// The interpreter with torch and safetensors, or nil: `GEEPS_ORACLE_PYTHON`, else the repository's `.oracles`, else python3.
+    public static let withTorch: String? = find(importing: "torch, safetensors.torch")
 
     /// The root of the repository.
-    static let root = URL(filePath: #filePath)
+    public static let root = URL(filePath: #filePath)
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 
     /// Runs a script of `Benchmarks/oracles`; its standard output.
-    static func run(_ script: String, _ arguments: [String]) throws -> String {
+    public static func run(_ script: String, _ arguments: [String]) throws -> String {
         let path = root.appending(path: "Benchmarks/oracles/\(script)").path()
         let (status, output) = try launch(withTorch ?? "python3", [path] + arguments)
         guard status == 0 else { throw OracleFailure(script: script, status: status) }
@@ -44,7 +44,10 @@ enum OraclePython {
     }
 }
 
-struct OracleFailure: Error {
-    let script: String
-    let status: Int32
+/// An oracle's script ended with another status than zero.
+public struct OracleFailure: Error {
+    /// The script.
+    public let script: String
+    /// Its exit status.
+    public let status: Int32
 }
