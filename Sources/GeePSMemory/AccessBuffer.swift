@@ -82,4 +82,6 @@ struct Lease: Sendable {
     let memory: PooledMemory?
     /// The access is part of the traced iteration.
     let isTraced: Bool
+    /// Updates: the tick they belong to.
+    var tick = Tick.zero
 }

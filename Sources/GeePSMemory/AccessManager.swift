@@ -27,6 +27,8 @@ public final class AccessManager: @unchecked Sendable {
     private var updateCounts: [Int]
     private var reclaimer: Reclaimer?
     private var defaultStaleness: Staleness
+    /// No rows arrive before this worker's next update leaves, whatever single reads ask for.
+    private let isBulkSynchronousJob: Bool
 
     private struct State {
         var tick = Tick.zero
@@ -51,6 +53,7 @@ public final class AccessManager: @unchecked Sendable {
         self.device = device
         pool = AccessBufferPool(device: device)
         defaultStaleness = staleness
+        isBulkSynchronousJob = staleness == .bulkSynchronous
         lastUpdates = Array(repeating: nil, count: tables.count)
         updateCounts = Array(repeating: 0, count: tables.count)
         state = State(
@@ -142,7 +145,9 @@ public final class AccessManager: @unchecked Sendable {
         let position = isPlanned ? tracker.note(Access(.read, batch: batch.id)) : nil
         let staleness = staleness ?? defaultStaleness
         let least = staleness.leastAge(at: tick)
-        if staleness == .bulkSynchronous, case .run(let rows) = batch.selection {
+        if isBulkSynchronousJob, staleness == .bulkSynchronous,
+            case .run(let rows) = batch.selection
+        {
             return try readInPlace(batch, rows: rows, least: least, isTraced: isPlanned)
         }
         guard let position, let allocator, let ordinal = readOrdinals[position] else {
@@ -168,17 +173,22 @@ public final class AccessManager: @unchecked Sendable {
     {
         try rethrowFailure()
         _ = tracker.note(Access(.update, batch: batch.id))
-        let isOnly = updateCounts[batch.table] == 1 && !hasRaised(batch.table)
-        if batch.isWholeTable, isOnly {
-            let values = try store.log(
-                of: batch.table, tick: tick.next, isOverwritten: isOverwritten)
-            let lease = Lease(batch: batch.id, memory: nil, isTraced: true)
+        // After the clock was raised an update can only belong to the next tick.
+        let isLate = hasRaised(batch.table)
+        let target = isLate ? tick.next.next : tick.next
+        let isAlone = batch.isWholeTable && updateCounts[batch.table] == 1 && !isLate
+        // Taken here and not by the reclaimer: logs are handed out in the order of ticks, or a late absorb
+        // could wait for a log that is only acknowledged after a clock that waits behind it.
+        let log = try store.log(
+            of: batch.table, tick: target, isOverwritten: isAlone && isOverwritten)
+        if isAlone {
+            let lease = Lease(batch: batch.id, memory: nil, isTraced: true, tick: target)
             return UpdateBuffer(
-                values: values, count: batch.valueCount, lease: lease, manager: self)
+                values: log, count: batch.valueCount, lease: lease, manager: self)
         }
         let memory = try pool.take(valueCount: batch.valueCount)
         if !isOverwritten { device.zero(memory.address, count: batch.valueCount) }
-        let lease = Lease(batch: batch.id, memory: memory, isTraced: true)
+        let lease = Lease(batch: batch.id, memory: memory, isTraced: true, tick: target)
         return UpdateBuffer(
             values: memory.address, count: batch.valueCount, lease: lease, manager: self)
     }
@@ -255,8 +265,8 @@ public final class AccessManager: @unchecked Sendable {
         if isComplete {
             signal.withLock { state.counters.updates += 1 }
             if let memory = lease.memory {
-                // After the clock was raised an update can only belong to the next tick.
-                let tick = hasRaised(batch.table) ? self.tick.next.next : self.tick.next
+                // The clock may have been raised while the buffer was out.
+                let tick = hasRaised(batch.table) ? self.tick.next.next : lease.tick
                 reclaimer?.send(.absorb(batch, memory, tick: tick))
             }
         } else {
@@ -372,7 +382,7 @@ public final class AccessManager: @unchecked Sendable {
         signal.withLock { state.counters.updatesDiscarded += 1 }
         if let memory = lease.memory {
             pool.giveBack(memory)
-        } else if let log = try? store.log(of: batch.table, tick: tick.next, isOverwritten: true) {
+        } else if let log = try? store.log(of: batch.table, tick: lease.tick, isOverwritten: true) {
             device.zero(log, count: batch.valueCount)
         }
     }
@@ -421,8 +431,8 @@ public final class AccessManager: @unchecked Sendable {
     }
 
     private func needsCopy(_ batch: RowBatch) -> Bool {
-        if case .run = batch.selection { return defaultStaleness != .bulkSynchronous }
-        return true
+        guard case .run = batch.selection, isBulkSynchronousJob else { return true }
+        return defaultStaleness != .bulkSynchronous
     }
 }
 

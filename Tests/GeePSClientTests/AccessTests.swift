@@ -50,6 +50,21 @@ import Testing
         }
     }
 
+    /// Under staleness fresh rows may come at any time; a strict read of them must be a copy too.
+    @Test func aStrictReadInAStaleJobIsACopy() throws {
+        let cluster = try TestCluster(tables: [Self.layout], staleness: .unbounded)
+        defer { cluster.close() }
+        try cluster.initialise(0) { _ in 3 }
+        let client = cluster.clients[0]
+        let batch = client.batch(of: 0)
+        let rows = try client.read(batch, staleness: .bulkSynchronous)
+        try client.add(1, to: batch)
+        client.clock()
+        #expect(try client.values(of: 0, staleness: .bulkSynchronous)[0] == 4)
+        #expect(rows.values[0] == 3)
+        #expect(client.counters.access.readsInPlace == 0)
+    }
+
     @Test func severalUpdatesOfOneClockTravelAsOne() throws {
         let cluster = try TestCluster(tables: [Self.layout])
         defer { cluster.close() }
