@@ -10,8 +10,8 @@ last epoch.
 
 The seed of the initial weights is one from which PyTorch agrees with itself. Relu and max pooling decide, and
 Adam divides by the size of a gradient: where a value passes near zero or near its rival, a rounding error grows,
-with other seeds to 1e-3 between two runs of PyTorch that differ in the order of samples within a batch alone.
-From this one, float32, float64 and another such order end within 2.2e-6 of each other in all cases of the test.
+with other seeds to 1e-3 between two runs of PyTorch that differ in precision or in the order of samples within
+a batch alone. From this one, such runs end within 2.2e-6 of each other in all cases of the test.
 """
 
 import gzip

@@ -69,7 +69,8 @@ final class GeepsProcess {
     ///   - environment: added to this process's, whose own GEEPS_ variables are left out.
     ///   - timeout: after which `wait` kills it.
     init(
-        _ arguments: [String], environment: [String: String] = [:], timeout: Duration = .seconds(60)
+        _ arguments: [String], environment: [String: String] = [:],
+        timeout: Duration = .seconds(120)
     ) throws {
         folder = try TemporaryFolder()
         deadline = .now + timeout
@@ -84,7 +85,8 @@ final class GeepsProcess {
 
     /// Runs `geeps` to its end.
     static func run(
-        _ arguments: [String], environment: [String: String] = [:], timeout: Duration = .seconds(60)
+        _ arguments: [String], environment: [String: String] = [:],
+        timeout: Duration = .seconds(120)
     ) async throws -> GeepsResult {
         try await GeepsProcess(arguments, environment: environment, timeout: timeout).wait()
     }
