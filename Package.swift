@@ -77,13 +77,17 @@ let package = Package(
             exclude: ["Fixtures"]),
         .testTarget(
             name: "GeePSTests",
-            dependencies: ["GeePS", "GeePSTransport", "GeePSCore", "CGeePSShims"]),
+            dependencies: [
+                "GeePS", "GeePSClient", "GeePSMemory", "GeePSDevice", "GeePSServer", "GeePSTransport",
+                "GeePSCore", "CGeePSShims",
+            ]),
         .testTarget(name: "GeePSSimulationTests", dependencies: ["GeePSSimulation", "GeePSCore"]),
         .testTarget(
             name: "GeePSCLITests",
             dependencies: ["GeePSCLI", "GeePSCore", "GeePSNN", "Safetensors"]),
         // Runs the program `geeps`; depends on it so that it is built.
-        .testTarget(name: "GeePSSystemTests", dependencies: ["GeePSCLI", "Safetensors"]),
+        .testTarget(
+            name: "GeePSSystemTests", dependencies: ["GeePSCLI", "GeePSCore", "Safetensors"]),
     ]
 )
 
