@@ -81,7 +81,10 @@ let package = Package(
             exclude: ["Fixtures"]),
         .testTarget(
             name: "GeePSTests",
-            dependencies: ["GeePS", "GeePSTransport", "GeePSCore", "CGeePSShims"]),
+            dependencies: [
+                "GeePS", "GeePSClient", "GeePSMemory", "GeePSDevice", "GeePSServer", "GeePSTransport",
+                "GeePSCore", "CGeePSShims",
+            ]),
         .testTarget(name: "GeePSSimulationTests", dependencies: ["GeePSSimulation", "GeePSCore"]),
         .testTarget(
             name: "GeePSCLITests",
@@ -89,7 +92,7 @@ let package = Package(
         // Runs the program `geeps`; depends on it so that it is built.
         .testTarget(
             name: "GeePSSystemTests",
-            dependencies: ["GeePSCLI", "Safetensors", "GeePSTestSupport"]),
+            dependencies: ["GeePSCLI", "GeePSCore", "Safetensors", "GeePSTestSupport"]),
     ]
 )
 

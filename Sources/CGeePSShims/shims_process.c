@@ -98,9 +98,14 @@ int geeps_signal_pipe(const int *signals, int count) {
     action.sa_handler = write_signal;
     action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
+    sigset_t watched;
+    sigemptyset(&watched);
     for (int i = 0; i < count; i++) {
         if (sigaction(signals[i], &action, NULL) != 0) return -1;
+        sigaddset(&watched, signals[i]);
     }
+    // Whoever started this process may have left them blocked.
+    if (pthread_sigmask(SIG_UNBLOCK, &watched, NULL) != 0) return -1;
     return ends[0];
 }
 

@@ -31,6 +31,9 @@ struct LaneDialer {
     let token: LaneToken
     let deadline: Deadline
 
+    /// How long an attempt takes before it is asked whether all are still there.
+    private static let patience = Duration.seconds(1)
+
     /// Connections by keeper and lane; those to keepers of this process do not leave it.
     func connectAll(to server: Server) throws(LaunchError) -> [[any Connection]] {
         var connections: [[any Connection]] = []
@@ -65,21 +68,42 @@ struct LaneDialer {
         -> [any Connection]
     {
         let endpoint = try Endpoint(decoding: membership.processes[owner].endpoint)
-        var options = configuration.transport
-        options.peerName = "rank \(owner)"
-        let first = try dial(
-            endpoint, carrier: configuration.carrier, options: options, deadline: deadline)
+        let first = try call(endpoint, owner: owner, carrier: configuration.carrier)
         let laneCount = configuration.laneCount ?? defaultLaneCount(first.carrier)
         var lanes = [first]
         while lanes.count < laneCount {
-            lanes.append(
-                try dial(
-                    endpoint, carrier: .fixed(first.carrier), options: options, deadline: deadline))
+            lanes.append(try call(endpoint, owner: owner, carrier: .fixed(first.carrier)))
         }
         for (lane, connection) in lanes.enumerated() {
             try introduce(connection, keeper: keeper, lane: lane, laneCount: laneCount)
         }
         return lanes
+    }
+
+    private func call(_ endpoint: Endpoint, owner: Int, carrier: CarrierChoice)
+        throws(TransportError) -> any Connection
+    {
+        var options = configuration.transport
+        options.peerName = "rank \(owner)"
+        return try whileAllLive { (deadline) throws(TransportError) in
+            try dial(endpoint, carrier: carrier, options: options, deadline: deadline)
+        }
+    }
+
+    /// Tries until it works or the time is up, and gives up when the job fails: a peer that has died
+    /// answers to nobody.
+    private func whileAllLive<R: ~Copyable>(
+        _ attempt: (Deadline) throws(TransportError) -> R
+    ) throws(TransportError) -> R {
+        while true {
+            do throws(TransportError) {
+                return try attempt(min(deadline, .after(Self.patience)))
+            } catch {
+                if let failure = membership.failure { throw TransportError(.lost, "\(failure)") }
+                let mayWork = error.code == .unreachable || error.code == .deadline
+                guard mayWork, !deadline.hasPassed else { throw error }
+            }
+        }
     }
 
     /// Four sockets in parallel are twice one socket (measured); several keepers are parallel already.
@@ -99,7 +123,9 @@ struct LaneDialer {
         hello.second = UInt64(laneCount)
         hello.third = UInt64(keeper)
         try connection.send(hello, bytes: token.bytes)
-        let answer = try connection.receive(deadline: deadline)
+        let answer = try whileAllLive { (deadline) throws(TransportError) in
+            try connection.receive(deadline: deadline)
+        }
         switch answer.header.kind {
         case .welcome: return
         case .refusal:
@@ -118,7 +144,7 @@ struct LaneDialer {
 ///
 /// Strangers are turned away.
 final class LaneAcceptor: @unchecked Sendable {
-    // Sendable: `handshakes` and `greeting` are guarded by `signal`; the rest is constant after init.
+    // Sendable: the variables are guarded by `signal`; the rest is constant after init.
     private let listener: Listener
     private let server: Server
     private let token: LaneToken
@@ -127,19 +153,27 @@ final class LaneAcceptor: @unchecked Sendable {
     private var handshakes: [Handshake] = []
     private var greeting = 0
     private var nextHandshake = 0
+    private var isClosing = false
     private var thread: DedicatedThread?
 
     private final class Handshake {
         let index: Int
+        let connection: any Connection
         var thread: DedicatedThread?
         var isDone = false
-        init(_ index: Int) { self.index = index }
+
+        init(_ index: Int, _ connection: any Connection) {
+            self.index = index
+            self.connection = connection
+        }
     }
 
     /// Handshakes at a time; more callers wait in the listener's queue.
     private static let handshakesMaximum = 64
     /// How long a caller may take to say hello.
     private static let handshakeTimeout = Duration.seconds(5)
+    /// Between attempts to accept while the system refuses.
+    private static let pauseAfterFailure = Duration.milliseconds(100)
 
     init(
         listener: Listener, server: Server, token: LaneToken,
@@ -152,22 +186,36 @@ final class LaneAcceptor: @unchecked Sendable {
         thread = DedicatedThread(name: "lane acceptor") { [self] in run() }
     }
 
-    /// Takes no more lanes; ends when handshakes in progress have ended.
+    /// Takes no more lanes; callers that have not said hello by now are hung up on.
     func close() {
         listener.close()
+        signal.withLock {
+            isClosing = true
+            signal.wakeAll()
+        }
         thread?.join()
         thread = nil
-        for handshake in signal.withLock({ handshakes }) { handshake.thread?.join() }
+        let open = signal.withLock {
+            for handshake in handshakes where !handshake.isDone { handshake.connection.close() }
+            return handshakes
+        }
+        for handshake in open { handshake.thread?.join() }
     }
 
     private func run() {
+        var hasComplained = false
         while true {
             do throws(TransportError) {
                 let connection = try listener.accept(deadline: nil)
                 startHandshake(connection)
             } catch {
                 if error.code == .closed { return }
-                log("accepting lanes: \(error.message)")
+                // Out of descriptors: the caller stays in the queue, and the next attempt fails too.
+                if !hasComplained { log("accepting lanes: \(error.message); trying on") }
+                hasComplained = true
+                signal.withLock {
+                    if !isClosing { _ = signal.wait(until: .after(Self.pauseAfterFailure)) }
+                }
             }
         }
     }
@@ -176,21 +224,23 @@ final class LaneAcceptor: @unchecked Sendable {
         do throws(TransportError) {
             let hello = try connection.receive(deadline: .after(Self.handshakeTimeout))
             guard hello.header.kind == .hello, token.matches(hello.payload) else {
-                try? connection.send(
-                    FrameHeader(.refusal), bytes: Array("this is not a lane of this job".utf8))
-                log("\(connection.peer) opened a lane without this job's token: refused")
-                connection.close()
-                return
+                throw TransportError(.refused, "it did not show the token of this job")
             }
-            try connection.send(
-                FrameHeader(.welcome), payload: UnsafeRawBufferPointer(start: nil, count: 0))
             try server.serve(
                 connection, worker: Int(hello.header.sender),
                 keeper: Int(truncatingIfNeeded: hello.header.third),
                 lane: Int(truncatingIfNeeded: hello.header.tick),
-                laneCount: Int(truncatingIfNeeded: hello.header.second))
+                laneCount: Int(truncatingIfNeeded: hello.header.second),
+                welcome: { () throws(TransportError) in
+                    try connection.send(FrameHeader(.welcome), bytes: [])
+                })
         } catch {
-            log("lane from \(connection.peer) refused: \(error.message)")
+            if error.code == .refused {
+                try? connection.send(FrameHeader(.refusal), bytes: Array(error.message.utf8))
+            }
+            if !signal.withLock({ isClosing }) {
+                log("lane from \(connection.peer) refused: \(error.message)")
+            }
             connection.close()
         }
     }
@@ -199,13 +249,17 @@ final class LaneAcceptor: @unchecked Sendable {
     /// others.
     private func startHandshake(_ connection: any Connection) {
         signal.lock()
-        while greeting >= Self.handshakesMaximum { _ = signal.wait() }
+        while greeting >= Self.handshakesMaximum && !isClosing { _ = signal.wait() }
+        guard !isClosing else {
+            signal.unlock()
+            return connection.close()
+        }
         greeting += 1
         let done = handshakes.filter(\.isDone)
         handshakes.removeAll(where: \.isDone)
         let index = nextHandshake
         nextHandshake += 1
-        let handshake = Handshake(index)
+        let handshake = Handshake(index, connection)
         handshakes.append(handshake)
         handshake.thread = DedicatedThread(name: "lane handshake") { [self] in
             greet(connection)

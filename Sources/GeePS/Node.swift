@@ -57,9 +57,10 @@ public final class Node: Sendable {
                 deadline: deadline)
         } catch {
             listener?.close()
-            membership.abort(reason: error.message)
+            let failure = error.code == .address ? membership.awaitFailure() : membership.failure
+            if failure == nil { membership.abort(reason: error.message) }
             membership.leave(within: .seconds(1))
-            throw error
+            throw failure.map { LaunchError(.peerLost, "\($0)") } ?? error
         }
     }
 

@@ -122,6 +122,11 @@ final class Keeper: @unchecked Sendable {
     private func initialise(
         _ block: Int, frame: borrowing ReceivedFrame, from session: Session
     ) throws(TransportError) {
+        guard session.worker == 0 else {
+            throw TransportError(
+                .malformed,
+                "\(session.peer) sent initial values; only rank 0 gives them, this is \(session.worker)")
+        }
         guard frame.payload.count == map.byteCount(of: blocks[block]) else {
             throw TransportError(
                 .malformed,

@@ -56,9 +56,12 @@ public final class Server: @unchecked Sendable {
 
     /// Serves one lane of `worker`.
     ///
-    /// - Throws: `.refused` when no such keeper, worker or lane is here.
+    /// - Parameter welcome: called when nothing stands in the way, before anything is sent on the lane.
+    /// - Throws: `.refused` when no such keeper, worker or lane is here or the lane is open already;
+    ///   what `welcome` throws.
     public func serve(
-        _ connection: any Connection, worker: Int, keeper index: Int, lane: Int, laneCount: Int
+        _ connection: any Connection, worker: Int, keeper index: Int, lane: Int, laneCount: Int,
+        welcome: () throws(TransportError) -> Void = {}
     ) throws(TransportError) {
         guard let keeper = keepers[index] else {
             throw TransportError(
@@ -74,15 +77,41 @@ public final class Server: @unchecked Sendable {
         let session = Session(
             worker: worker, lane: lane, laneCount: laneCount, keeper: index,
             connection: connection, blocks: keeper.blocks, publications: keeper.publications)
-        let isClosing = signal.withLock {
-            if !self.isClosing { sessions.append(session) }
-            return self.isClosing
+        try admit(session)
+        do throws(TransportError) {
+            try welcome()
+        } catch {
+            signal.withLock { sessions.removeAll { $0 === session } }
+            throw error
         }
-        guard !isClosing else { throw TransportError(.closed, "the server is closing") }
         keeper.post(joined: session)
         session.start(
             onFrame: { frame, session in keeper.post(frame, from: session) },
             onFailure: { [onFailure] error, session in onFailure(session.worker, error) })
+    }
+
+    /// Takes `session` in, unless it is the second one of its lane or counts the lanes otherwise.
+    private func admit(_ session: Session) throws(TransportError) {
+        let name = "worker \(session.worker)"
+        try signal.withLock { () throws(TransportError) in
+            guard !isClosing else { throw TransportError(.closed, "the server is closing") }
+            for other in sessions
+            where other.worker == session.worker && other.keeper == session.keeper {
+                guard other.laneCount == session.laneCount else {
+                    throw TransportError(
+                        .refused,
+                        "\(name) has said that it opens \(other.laneCount) lanes to keeper "
+                            + "\(session.keeper), and now \(session.laneCount) lanes")
+                }
+                guard other.lane != session.lane else {
+                    throw TransportError(
+                        .refused,
+                        "lane \(session.lane) of \(name) to keeper \(session.keeper) is open already"
+                    )
+                }
+            }
+            sessions.append(session)
+        }
     }
 
     /// Closes all lanes and ends all threads.

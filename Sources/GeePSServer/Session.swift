@@ -9,10 +9,10 @@ final class Session: @unchecked Sendable {
     let worker: Int
     let lane: Int
     let laneCount: Int
+    let keeper: Int
     private let connection: any Connection
     private let blocks: [Block]
     private let publications: Publications
-    private let keeper: Int
     private let signal = Signal()
     private var state: State
     private var reader: DedicatedThread?

@@ -19,6 +19,9 @@ import Testing
         .result(sequence: 7, bytes: [1, 2, 3]),
         .collectiveRefusal(sequence: 8, LaunchError(.timeout, "late")),
         .failure(FailureNews(rank: 3, kind: .aborted, detail: "disk full")), .goodbye, .farewell,
+        .decline(
+            ProcessDescription(rank: 2, host: "h", pid: 1, endpoint: [], agreement: ""),
+            reason: "no data"),
         .unknownOptional(128), .unknownOptional(255),
     ]
 
@@ -51,7 +54,7 @@ import Testing
         #expect(refused > 0)
     }
 
-    @Test(arguments: [12, 127] as [UInt8]) func unknownKindsBelow128AreRefused(kind: UInt8) {
+    @Test(arguments: [13, 127] as [UInt8]) func unknownKindsBelow128AreRefused(kind: UInt8) {
         #expect(throws: ByteError("message kind \(kind) is unknown")) {
             try ControlMessage(decoding: [kind])
         }

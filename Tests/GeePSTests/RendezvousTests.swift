@@ -141,6 +141,36 @@ import Testing
         for result in joined { #expect(code(result) == .disagreement) }
     }
 
+    /// A rank that finds a wrong file does not let the others wait for it.
+    @Test(arguments: [0, 1, 2]) func whoDeclinesEndsTheWaitOfAll(decliner: Int) throws {
+        let address = try freeAddress()
+        let joined = onRanks(3) { rank -> Joined? in
+            usleep(UInt32((rank * 2) % 3) * 30_000)
+            guard rank == decliner else { return join(rank, of: 3, at: address) }
+            Rendezvous.decline(
+                rank: rank, worldSize: 3, address: address, reason: "no data at /nowhere",
+                settings: quiet())
+            return nil
+        }
+        for outcome in joined.compactMap({ $0 }) {
+            #expect(code(outcome) == .peerLost)
+            let text = message(outcome)
+            #expect(text.contains("rank \(decliner) ("), "\(text)")
+            #expect(text.contains("could not take part in the job: no data at /nowhere"), "\(text)")
+        }
+    }
+
+    @Test func whenAllDeclineNobodyWaits() throws {
+        let address = try freeAddress()
+        let start = monotonicNanoseconds()
+        onRanks(3) { rank in
+            Rendezvous.decline(
+                rank: rank, worldSize: 3, address: address, reason: "no data",
+                patience: .seconds(30), settings: quiet())
+        }
+        #expect(monotonicNanoseconds() - start < 15_000_000_000)
+    }
+
     @Test func aRankThatDiesBeforeTheStartMayComeAgain() throws {
         let address = try freeAddress()
         let joined = onRanks(3) { rank in

@@ -10,6 +10,8 @@ enum ControlMessage: Hashable, Sendable {
     case roster([ProcessDescription])
     /// From rank 0: the job does not start, and why.
     case refusal(LaunchError)
+    /// To rank 0 in place of `join`: this process of the job will not come, and why.
+    case decline(ProcessDescription, reason: String)
     /// I am alive.
     case heartbeat
     /// To rank 0: my part of a collective.
@@ -114,6 +116,9 @@ extension ControlMessage {
             writer.write(UInt32(processes.count))
             for process in processes { writer.write(process) }
         case .refusal(let error): writer.write(error)
+        case .decline(let process, let reason):
+            writer.write(process)
+            writer.write(cut(reason))
         case .contribution(let part):
             writer.write(part.sequence)
             writer.write(part.operation.rawValue)
@@ -156,6 +161,10 @@ extension ControlMessage {
         case 9: self = .failure(try reader.failureNews())
         case 10: self = .goodbye
         case 11: self = .farewell
+        case 12:
+            let process = try reader.process()
+            self = .decline(
+                process, reason: try reader.text("reason", limit: ControlLimits.textBytes))
         case 128...:
             self = .unknownOptional(kind)
             return
@@ -177,6 +186,7 @@ extension ControlMessage {
         case .failure: return 9
         case .goodbye: return 10
         case .farewell: return 11
+        case .decline: return 12
         case .unknownOptional(let kind): return kind
         }
     }

@@ -1,4 +1,5 @@
 public import GeePSCore
+import Glibc
 
 /// How the control plane keeps time.
 ///
@@ -73,6 +74,16 @@ public final class Membership: Sendable {
 
     /// The first failure of the job, the same in every process; nil while all is well.
     public var failure: PeerFailure? { member.failure }
+
+    /// The first failure of the job, for somebody who has just lost a connection to another process.
+    ///
+    /// When a process dies, a data lane may break a moment before the control plane says who is gone;
+    /// this waits for that moment, at most `patience`.
+    public func awaitFailure(within patience: Duration = .milliseconds(1500)) -> PeerFailure? {
+        let deadline = Deadline.after(patience)
+        while member.failure == nil, !deadline.hasPassed { usleep(10_000) }
+        return member.failure
+    }
 
     /// Heartbeats and silences so far.
     public var counters: ControlCounters { coordinator?.counters.value ?? member.counters.value }

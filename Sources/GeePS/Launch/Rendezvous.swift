@@ -33,6 +33,39 @@ public enum Rendezvous {
             : try enter(request, place, timeout, deadline, settings)
     }
 
+    /// Tells the others that this process cannot take part, in place of `join`: a wrong file here is no
+    /// reason for them to wait until their patience ends.
+    ///
+    /// Does what it can within `patience`: who starts later, or waits elsewhere, is not reached.
+    ///
+    /// - Parameter pid: of the process that cannot take part; nil for this one.
+    public static func decline(
+        rank: Int, worldSize: Int, address: String, reason: String, pid: UInt32? = nil,
+        patience: Duration = .seconds(5), settings: ControlSettings = ControlSettings()
+    ) {
+        var process = ProcessDescription(rank: rank, endpoint: [], agreement: "")
+        process.pid = pid ?? process.pid
+        guard worldSize > 1, let place = try? ControlAddress(parsing: address), place.port > 0,
+            (try? check(rank: rank, worldSize: worldSize, process)) != nil
+        else { return }
+        let deadline = Deadline.after(patience)
+        let request = JoinRequest(
+            worldSize: worldSize, identity: .random(in: .min ... .max), process: process)
+        guard rank == 0 else {
+            var guest = RendezvousGuest(
+                request: request, address: place, timeout: patience, deadline: deadline)
+            return guest.decline(reason)
+        }
+        var settings = settings
+        settings.listenPatience = patience
+        settings.refusalLinger = patience
+        let error = LaunchError(
+            .peerLost, "\(process.name) could not take part in the job: \(reason)")
+        RendezvousHost(
+            request: request, timeout: patience, deadline: deadline, settings: settings
+        ).declineAll(error, at: place)
+    }
+
     private static func host(
         _ request: JoinRequest, _ address: ControlAddress, _ timeout: Duration,
         _ deadline: Deadline, _ settings: ControlSettings

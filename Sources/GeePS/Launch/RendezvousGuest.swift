@@ -41,6 +41,18 @@ struct RendezvousGuest {
         throw timeoutError()
     }
 
+    /// Tells rank 0 that this process will not come; as well as it can until the deadline.
+    mutating func decline(_ reason: String) {
+        while !deadline.hasPassed {
+            if let link = connect() {
+                link.send(.decline(request.process, reason: reason))
+                ControlLink.drain([link], until: min(deadline, .after(.seconds(1))))
+                return
+            }
+            usleep(50_000)
+        }
+    }
+
     private mutating func connect() -> ControlLink? {
         do {
             let socket = try ControlSocket.connect(

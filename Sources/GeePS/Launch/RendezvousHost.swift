@@ -29,6 +29,8 @@ final class RendezvousHost {
     // By rank; rank 0's place stays empty. `departed` joined and went away again.
     private var guests: [Guest?]
     private var departed: [ProcessDescription?]
+    // The first process of the job that said it would not come, and why.
+    private var declined: (ProcessDescription, reason: String)?
     private var turnedAway = 0
     private var isNews = false
 
@@ -64,6 +66,14 @@ final class RendezvousHost {
             throw error
         }
         return guests.compactMap { $0 }
+    }
+
+    /// Listens for those who come, and tells them that the job does not start.
+    ///
+    /// Ends when all have been told or the linger time of the settings is over.
+    func declineAll(_ error: LaunchError, at address: ControlAddress) {
+        guard request.worldSize > 1, let (listener, _) = try? listen(at: address) else { return }
+        refuse(error, listener: listener)
     }
 
     private var missing: [Int] { guests.indices.dropFirst().filter { guests[$0] == nil } }
@@ -131,9 +141,11 @@ final class RendezvousHost {
         let present = strangers
         strangers = []
         for (index, stranger) in present.enumerated() {
-            do {
-                if let join = try hear(stranger) {
-                    try admit(join, stranger.link)
+            do throws(LaunchError) {
+                if let join = hear(stranger) { try admit(join, stranger.link) }
+                if let (process, reason) = declined {
+                    throw LaunchError(
+                        .peerLost, "\(process.name) could not take part in the job: \(reason)")
                 }
             } catch {
                 // The others still get the refusal.
@@ -144,11 +156,15 @@ final class RendezvousHost {
     }
 
     /// What a stranger asks for; nil while it has not, or when it was turned away.
-    private func hear(_ stranger: Stranger) throws(LaunchError) -> JoinRequest? {
+    private func hear(_ stranger: Stranger) -> JoinRequest? {
         let link = stranger.link
         do throws(ByteError) {
             let messages = try link.receive().filter { !$0.isOptional }
             if case .join(let join)? = messages.first, messages.count == 1 { return join }
+            if case .decline(let process, let reason)? = messages.first, messages.count == 1 {
+                declined = (process, reason)
+                return nil
+            }
             if !messages.isEmpty { throw ByteError("a message that is not a join request") }
         } catch {
             link.send(
@@ -238,6 +254,7 @@ final class RendezvousHost {
         var told = Set(refused.map(\.process.rank))
         for guest in guests { if let guest { told.insert(guest.process.rank) } }
         let linger = Deadline.after(error.code == .timeout ? .zero : settings.refusalLinger)
+        if let (process, _) = declined { told.insert(process.rank) }
         while told.count < request.worldSize - 1 && !linger.hasPassed {
             var items = [pollfd(fd: listener.number, events: Int16(POLLIN), revents: 0)]
             items += strangers.map(\.link.pollItem)
@@ -250,7 +267,10 @@ final class RendezvousHost {
             let present = strangers
             strangers = []
             for stranger in present {
-                guard let join = (try? hear(stranger)) ?? nil else { continue }
+                guard let join = hear(stranger) else {
+                    if let (process, _) = declined { told.insert(process.rank) }
+                    continue
+                }
                 stranger.link.send(.refusal(error))
                 refused.append(
                     Guest(link: stranger.link, process: join.process, identity: join.identity))

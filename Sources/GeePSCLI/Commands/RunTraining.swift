@@ -7,27 +7,52 @@ import GeePSNN
 import GeePSTransport
 import Glibc
 
-/// Trains `job` as the process that `launch` says, in step with the other ranks.
+/// What a process needs before it may join its job: a wrong file is no reason to start a cluster.
+struct TrainingPreparation {
+    let job: Job
+    let data: TrainingData
+    let model: ModelConfiguration
+    let network: Network
+    /// What to start from; nil for PyTorch's default initialisation.
+    let weights: [[Float]]?
+    let output: RunDirectory
+
+    /// Reads and makes all that `job` names.
+    init(_ job: Job, launch: Launch) throws {
+        self.job = job
+        data = try TrainingData(job.data)
+        model = job.model.configuration(classCount: data.training.classCount)
+        network = try Network(
+            model, input: data.training.shape, batchSize: job.data.batchSize, purpose: .training)
+        // For its check alone: the trainer makes its own.
+        _ = try Sampler(
+            sampleCount: data.training.count, workerCount: launch.worldSize,
+            batchSize: network.batchSize, shuffleSeed: nil)
+        let network = network
+        weights = try job.initialWeights.map { try WeightsFile.read($0, for: network) }
+        output = try RunDirectory(launch.rank == 0 ? job.outputDirectory : nil)
+    }
+}
+
+/// Trains as the process that `launch` says, in step with the other ranks.
 ///
 /// - Parameter progress: silent on every rank but 0.
 /// - Returns: the results, complete on rank 0; other ranks may leave what they do not know at zero.
 /// - Throws: what went wrong; `ErrorReport` knows how the process ends then.
-func runTraining(_ job: Job, launch: Launch, progress: ProgressReporter) throws -> TrainingSummary {
-    let data = try TrainingData(job.data)
-    let model = job.model.configuration(classCount: data.training.classCount)
-    let network = try Network(
-        model, input: data.training.shape, batchSize: job.data.batchSize, purpose: .training)
-    // Read before the others are waited for: a wrong file is no reason to start a cluster.
-    let weights = try job.initialWeights.map { try WeightsFile.read($0, for: network) }
-    let output = try RunDirectory(launch.rank == 0 ? job.outputDirectory : nil)
+func runTraining(_ preparation: TrainingPreparation, launch: Launch, progress: ProgressReporter)
+    throws -> TrainingSummary
+{
+    let job = preparation.job
+    let network = preparation.network
     let node = try Node.join(
-        job.nodeConfiguration(launch: launch, tables: Trainer.tables(of: network), data: data),
+        job.nodeConfiguration(
+            launch: launch, tables: Trainer.tables(of: network), data: preparation.data),
         device: HostDevice())
     do {
         let run = TrainingRun(
-            job: job, launch: launch, data: data, model: model, network: network, node: node,
-            output: output, progress: progress)
-        let summary = try run.run(weights: weights)
+            job: job, launch: launch, data: preparation.data, model: preparation.model,
+            network: network, node: node, output: preparation.output, progress: progress)
+        let summary = try run.run(weights: preparation.weights)
         node.leave()
         return summary
     } catch {
@@ -40,10 +65,8 @@ func runTraining(_ job: Job, launch: Launch, progress: ProgressReporter) throws 
 /// When a peer dies, the first thing noticed may be a broken lane; who is gone is what the membership says a
 /// moment later.
 private func endAfterFailure(_ error: any Error, node: Node, rank: Int) -> any Error {
-    let patience = Deadline.after(.milliseconds(1500))
-    let isPeerLoss = (error as? AccessError)?.code == .peerLost || (error as? LaunchError) != nil
-    while isPeerLoss, node.membership.failure == nil, !patience.hasPassed { usleep(10_000) }
-    let failure = node.membership.failure
+    let isPeerLoss = (error as? AccessError)?.code == .peerLost || error is LaunchError
+    let failure = isPeerLoss ? node.membership.awaitFailure() : node.membership.failure
     if failure == nil { node.membership.abort(reason: "\(error)") }
     node.client.fail(AccessError(.closed, "the run has failed"))
     node.leave(within: .seconds(1))

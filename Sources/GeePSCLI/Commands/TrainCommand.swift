@@ -1,4 +1,5 @@
 import ArgumentParser
+import GeePS
 import Glibc
 
 /// `geeps train`.
@@ -50,15 +51,34 @@ struct TrainCommand: ParsableCommand {
         let loader = JobLoader(
             file: job, assignments: assignments, workers: workers,
             defaultWorkers: launch?.worldSize ?? 1, checksPaths: !printConfig)
-        let job = try loader.load()
-        if printConfig { return writeOutput(job.yaml) }
-        if let launch {
+        if printConfig { return writeOutput(try loader.load().yaml) }
+        guard let launch else {
+            let job = try loader.load()
+            guard job.cluster.workers == 1 else {
+                return try LocalLaunch.run(job, environment: environment)
+            }
+            return try train(
+                TrainingPreparation(job, launch: .alone), launch: .alone, environment: environment)
+        }
+        let preparation = try Self.tellingOthers(launch) {
+            let job = try loader.load()
             try Self.check(launch, against: job)
-            try train(job, launch: launch, environment: environment)
-        } else if job.cluster.workers > 1 {
-            try LocalLaunch.run(job, environment: environment)
-        } else {
-            try train(job, launch: .alone, environment: environment)
+            return try TrainingPreparation(job, launch: launch)
+        }
+        try train(preparation, launch: launch, environment: environment)
+    }
+
+    /// Prepares this rank; when it cannot take part, the others are told before it ends.
+    private static func tellingOthers<R>(_ launch: Launch, _ prepare: () throws -> R) throws -> R {
+        do {
+            return try prepare()
+        } catch {
+            if let address = launch.rendezvous {
+                Rendezvous.decline(
+                    rank: launch.rank, worldSize: launch.worldSize, address: "\(address)",
+                    reason: ErrorReport.make(error)?.message ?? "\(error)")
+            }
+            throw error
         }
     }
 
@@ -72,10 +92,12 @@ struct TrainCommand: ParsableCommand {
                 + "\(launch.worldSize)")
     }
 
-    private func train(_ job: Job, launch: Launch, environment: [String: String]) throws {
+    private func train(
+        _ preparation: TrainingPreparation, launch: Launch, environment: [String: String]
+    ) throws {
         let progress = ProgressReporter.standard(
             rank: launch.rank, isQuiet: quiet, environment: environment)
-        let summary = try runTraining(job, launch: launch, progress: progress)
+        let summary = try runTraining(preparation, launch: launch, progress: progress)
         guard launch.rank == 0 else { return }
         if json {
             writeOutput(summary.json.text + "\n")
@@ -83,7 +105,7 @@ struct TrainCommand: ParsableCommand {
             let isColored =
                 isatty(STDOUT_FILENO) == 1 && environment["NO_COLOR", default: ""].isEmpty
                 && environment["TERM"] != "dumb"
-            writeOutput(summary.table(title: title(of: job), isColored: isColored))
+            writeOutput(summary.table(title: title(of: preparation.job), isColored: isColored))
         }
     }
 

@@ -20,14 +20,44 @@ func processEnvironment() -> [String: String] {
 ///
 /// - Throws: `CLIError` (unavailable) when the system gives none.
 func freePort() throws(CLIError) -> UInt16 {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    guard descriptor >= 0 else {
-        throw CLIError(.unavailable, "cannot make a socket to find a free port: \(lastError())")
+    guard let port = portThatCanBeHad(0) else {
+        throw CLIError(.unavailable, "cannot find a free port on 127.0.0.1: \(lastError())")
     }
-    defer { close(descriptor) }
+    return port
+}
+
+/// Waits a little for `port` of 127.0.0.1, which an earlier job may be about to give up.
+///
+/// - Throws: `CLIError` (unavailable) when somebody else keeps it.
+func waitForPort(_ port: UInt16, within patience: Duration = .seconds(2)) throws(CLIError) {
+    let deadline = Deadline.after(patience)
+    while portThatCanBeHad(port) == nil {
+        guard !deadline.hasPassed else {
+            throw CLIError(
+                .unavailable,
+                "cannot listen on port \(port) of 127.0.0.1 (cluster.port): \(lastError()); another "
+                    + "port, or 0 for any that is free, would do")
+        }
+        usleep(50_000)
+    }
+}
+
+/// `port`, or for 0 one the system chose, if one can listen there now; otherwise nil with errno set.
+private func portThatCanBeHad(_ port: UInt16) -> UInt16? {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    guard descriptor >= 0 else { return nil }
+    defer {
+        let code = errno
+        close(descriptor)
+        errno = code
+    }
+    // As rank 0 will: connections of an earlier job that are fading away do not matter.
+    var on: Int32 = 1
+    setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
     address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    address.sin_port = port.bigEndian
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     let status = withUnsafeMutablePointer(to: &address) { pointer in
         pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
@@ -35,10 +65,7 @@ func freePort() throws(CLIError) -> UInt16 {
                 ? getsockname(descriptor, generic, &length) : -1
         }
     }
-    guard status == 0 else {
-        throw CLIError(.unavailable, "cannot find a free port on 127.0.0.1: \(lastError())")
-    }
-    return UInt16(bigEndian: address.sin_port)
+    return status == 0 ? UInt16(bigEndian: address.sin_port) : nil
 }
 
 /// Writes all of `text` to a descriptor; what cannot be written is dropped.

@@ -1,4 +1,6 @@
 import CGeePSShims
+import GeePS
+import GeePSCore
 import Glibc
 
 /// Runs a job of several processes on this machine: this program again, once a rank.
@@ -13,6 +15,7 @@ enum LocalLaunch {
 
     /// Supervises `processes` of this program, which meet at `port`; 0 takes a free one.
     static func run(processes: Int, port: Int, environment: [String: String]) throws {
+        if port != 0 { try waitForPort(UInt16(port)) }
         let port = port == 0 ? try freePort() : UInt16(port)
         let watched = [SIGINT, SIGTERM]
         let signals = geeps_signal_pipe(watched, Int32(watched.count))
@@ -21,7 +24,10 @@ enum LocalLaunch {
         }
         // A line of another rank first wipes the bar that rank 0 is drawing.
         let wipe = isatty(STDERR_FILENO) == 1 ? "\r\u{1B}[K" : ""
-        var supervisor = Supervisor(signals: signals) { writeError(wipe + $0) }
+        var supervisor = Supervisor(
+            signals: signals,
+            onFirstFailure: { tellTheOthers($0, $1, worldSize: processes, port: port) },
+            log: { writeError(wipe + $0) })
         let outcome = try supervisor.run(
             commands(
                 worldSize: processes, port: port, arguments: CommandLine.arguments,
@@ -33,6 +39,21 @@ enum LocalLaunch {
                         + "\(outcome.ends[rank])\n")
             }
             throw SupervisedExit(code: outcome.exitCode)
+        }
+    }
+
+    /// Speaks for a rank that ended before it could join or decline: the others may still wait for it.
+    ///
+    /// On a thread that is not joined: when all ranks have ended, nobody is left to be told.
+    private static func tellTheOthers(
+        _ rank: Int, _ process: ChildProcess, worldSize: Int, port: UInt16
+    ) {
+        let reason = "it \(process.end.map { "\($0)" } ?? "ended")"
+        let identifier = UInt32(process.identifier)
+        _ = DedicatedThread(name: "messenger") {
+            Rendezvous.decline(
+                rank: rank, worldSize: worldSize, address: "127.0.0.1:\(port)", reason: reason,
+                pid: identifier, settings: ControlSettings(log: { _ in }))
         }
     }
 

@@ -31,6 +31,7 @@ struct Supervisor {
     private let grace: Duration
     private let signals: Int32
     private let log: (String) -> Void
+    private let onFirstFailure: (Int, ChildProcess) -> Void
     private var ranks: [Rank] = []
     /// In the order seen, without those that were killed.
     private var failures: [Int] = []
@@ -40,12 +41,19 @@ struct Supervisor {
     /// A supervisor.
     ///
     /// - Parameters:
-    ///   - grace: what is left to the others after the first failure.
+    ///   - grace: what is left to the others after the first failure; enough for the silence of a peer
+    ///     to be noticed, and so short that all end within ten seconds.
     ///   - signals: a non-blocking descriptor with a byte for each signal received.
+    ///   - onFirstFailure: called with the rank that failed first and its process, while others run.
     ///   - log: takes whole lines.
-    init(grace: Duration = .seconds(10), signals: Int32, log: @escaping (String) -> Void) {
+    init(
+        grace: Duration = .seconds(8), signals: Int32,
+        onFirstFailure: @escaping (Int, ChildProcess) -> Void = { _, _ in },
+        log: @escaping (String) -> Void
+    ) {
         self.grace = grace
         self.signals = signals
+        self.onFirstFailure = onFirstFailure
         self.log = log
     }
 
@@ -160,6 +168,7 @@ struct Supervisor {
         }
         guard isFirst && running > 0 else { return }
         deadline = .after(grace)
+        if let rank = failed.first { onFirstFailure(rank, ranks[rank].process) }
         log(
             "geeps: waiting up to \(grace.jobText) for \(running) other rank\(running == 1 ? "" : "s")\n"
         )
