@@ -82,7 +82,8 @@ let package = Package(
         .testTarget(
             name: "GeePSTests",
             dependencies: [
-                "GeePS", "GeePSClient", "GeePSMemory", "GeePSDevice", "GeePSServer", "GeePSTransport",
+                "GeePS", "GeePSClient", "GeePSMemory", "GeePSDevice", "GeePSServer",
+                "GeePSTransport",
                 "GeePSCore", "CGeePSShims",
             ]),
         .testTarget(name: "GeePSSimulationTests", dependencies: ["GeePSSimulation", "GeePSCore"]),

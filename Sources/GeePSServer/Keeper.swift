@@ -125,7 +125,8 @@ final class Keeper: @unchecked Sendable {
         guard session.worker == 0 else {
             throw TransportError(
                 .malformed,
-                "\(session.peer) sent initial values; only rank 0 gives them, this is \(session.worker)")
+                "\(session.peer) sent initial values; only rank 0 gives them, this is \(session.worker)"
+            )
         }
         guard frame.payload.count == map.byteCount(of: blocks[block]) else {
             throw TransportError(

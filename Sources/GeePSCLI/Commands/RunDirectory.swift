@@ -43,9 +43,13 @@ final class RunDirectory {
     }
 
     /// Writes the weights with PyTorch's names.
-    func writeModel(_ weights: [[Float]], of network: Network) throws(NNError) {
+    func writeModel(_ weights: [[Float]], of network: Network) throws(CLIError) {
         guard let path else { return }
-        try WeightsFile.write(path + "/model.safetensors", weights, of: network)
+        do throws(NNError) {
+            try WeightsFile.write(path + "/model.safetensors", weights, of: network)
+        } catch {
+            throw CLIError(.inputOutput, error.message)
+        }
     }
 
     private func write(_ value: JSONValue) throws(CLIError) {

@@ -100,7 +100,12 @@ struct TrainingRun {
     }
 
     private func sumOverRanks(_ values: [Double], _ label: String) throws -> [Double] {
-        try node.membership.sum(values, label: label, deadline: .after(.seconds(600)))
+        // In pieces: a sum has a limit, the number of epochs has none.
+        try stride(from: 0, to: values.count, by: 65_536).flatMap { start in
+            try node.membership.sum(
+                Array(values[start..<min(start + 65_536, values.count)]), label: label,
+                deadline: .after(.seconds(600)))
+        }
     }
 
     private func shares(_ times: TrainingTimes) -> [TrainingSummary.TimeShare] {
