@@ -34,7 +34,7 @@ enum LocalLaunch {
                 environment: environment, cores: Int(geeps_available_cores())))
         guard outcome.exitCode == 0 else {
             if let signal = outcome.signal, outcome.exitCode == 128 + signal {
-                writeError("geeps: the job was stopped by \(signalName(signal))\n")
+                writeError(wipe + "geeps: the job was stopped by \(signalName(signal))\n")
             } else if let rank = outcome.failedRank {
                 writeError(
                     "geeps: the job ends with code \(outcome.exitCode): rank \(rank) "
