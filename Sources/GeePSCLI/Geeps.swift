@@ -7,6 +7,8 @@ import ArgumentParser
 enum Geeps {
     static func main() {
         do {
+            try refuseUnknownCommand(
+                Array(CommandLine.arguments.dropFirst()), of: GeepsCommand.self)
             var command = try GeepsCommand.parseAsRoot()
             try command.run()
         } catch {
@@ -24,6 +26,7 @@ struct GeepsCommand: ParsableCommand {
             EXAMPLES
               geeps train Examples/digits.yaml
               geeps train Examples/digits.yaml --workers 3 --set optimizer.lr=0.05
+              geeps config                  the keys of a job file
               geeps simulate --seeds 1000
               geeps bench exchange --bytes 4200000
 
@@ -35,5 +38,28 @@ struct GeepsCommand: ParsableCommand {
               70  internal error           128 + n  ended by signal n
             """,
         version: "0.1.0",
-        subcommands: [TrainCommand.self, SimulateCommand.self, BenchCommand.self])
+        subcommands: [
+            TrainCommand.self, ConfigCommand.self, SimulateCommand.self, BenchCommand.self,
+        ])
+}
+
+/// Says which commands there are when `arguments` begin with another word: the argument parser says only that the
+/// word is unexpected.
+///
+/// - Throws: `CLIError` (usage).
+func refuseUnknownCommand(_ arguments: [String], of parent: any ParsableCommand.Type)
+    throws(CLIError)
+{
+    let commands = parent.configuration.subcommands
+    guard let word = arguments.first, !word.hasPrefix("-"), !commands.isEmpty else { return }
+    let names = commands.map { $0.configuration.commandName ?? "" }
+    if let index = names.firstIndex(of: word) {
+        return try refuseUnknownCommand(Array(arguments.dropFirst()), of: commands[index])
+    }
+    guard word != "help" else { return }
+    let isJob = word.hasSuffix(".yaml") || word.hasSuffix(".yml")
+    throw CLIError(
+        .usage,
+        "found unknown command '\(word)', expected one of \(names.joined(separator: ", "))"
+            + (isJob ? " (did you mean 'train \(word)'?)" : suggestion(for: word, among: names)))
 }

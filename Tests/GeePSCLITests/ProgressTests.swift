@@ -29,6 +29,20 @@ import Testing
         #expect(line.plain == "a:   0% 0/10 [00:00<?, ?it/s]")
     }
 
+    @Test func valuesGiveWayToTheBarTheFirstOnesFirst() {
+        let line = ProgressLine(
+            description: "training", completed: 2358, total: 6600, elapsed: 2.42,
+            values: [
+                ProgressValue(key: "epoch", value: 54), ProgressValue(key: "loss", value: 0.00142),
+            ])
+        #expect(
+            line.bar(columns: 80)
+                == "training:  35%|█████▋          | 2358/6600 [00:02<00:04, 974it/s, loss=0.00142]"
+        )
+        #expect(line.bar(columns: 90).contains("974it/s, epoch=54, loss=0.00142]"))
+        #expect(line.bar(columns: 60).contains("974it/s]"))
+    }
+
     @Test(arguments: 0...120)
     func aBarNeverReachesTheLastColumn(columns: Int) {
         #expect(line.bar(columns: columns).count <= max(0, columns - 1))
@@ -59,7 +73,7 @@ import Testing
         #expect(screen.text.count == 13)
         #expect(screen.text.dropLast().allSatisfy { $0.hasPrefix("\r") })
         #expect(
-            screen.text.dropLast().last?.contains("1000/1000 [00:01<00:00, 1000.00it/s") == true)
+            screen.text.dropLast().last?.contains("1000/1000 [00:01<00:00, 1000it/s") == true)
         #expect(screen.text.last == "\n")
     }
 

@@ -48,6 +48,9 @@ func runTraining(_ preparation: TrainingPreparation, launch: Launch, progress: P
         job.nodeConfiguration(
             launch: launch, tables: Trainer.tables(of: network), data: preparation.data),
         device: HostDevice())
+    if let warning = sharedCoresWarning(node.membership, environment: processEnvironment()) {
+        progress.message("geeps: \(warning)")
+    }
     do {
         let run = TrainingRun(
             job: job, launch: launch, data: preparation.data, model: preparation.model,

@@ -48,10 +48,9 @@ struct SimulateCommand: ParsableCommand {
         if seeds == 0 { throw ValidationError("--seeds is 0, expected 1 or more") }
         if let defect, Defect(rawValue: defect) == nil {
             let known = Defect.allCases.map(\.rawValue)
-            let nearest = known.min { editDistance(defect, $0) < editDistance(defect, $1) } ?? ""
             throw ValidationError(
-                "--defect is \(defect), expected one of \(known.joined(separator: ", ")) "
-                    + "(did you mean \(nearest)?)")
+                "--defect is \(defect), expected one of \(known.joined(separator: ", "))"
+                    + suggestion(for: defect, among: known))
         }
         if (seed ?? 0).addingReportingOverflow(seeds ?? 100).overflow {
             throw ValidationError("--seed plus --seeds is above \(UInt64.max)")

@@ -55,6 +55,7 @@ struct TrainCommand: ParsableCommand {
         guard let launch else {
             let job = try loader.load()
             guard job.cluster.workers == 1 else {
+                try Self.checkBeforeLaunch(job)
                 return try LocalLaunch.run(job, environment: environment)
             }
             return try train(
@@ -66,6 +67,15 @@ struct TrainCommand: ParsableCommand {
             return try TrainingPreparation(job, launch: launch)
         }
         try train(preparation, launch: launch, environment: environment)
+    }
+
+    /// Finds what is wrong with data, model and weights once, before the ranks start and each say it.
+    ///
+    /// - Complexity: reads the data once more than the ranks do.
+    private static func checkBeforeLaunch(_ job: Job) throws {
+        let first = Launch(
+            rank: 0, worldSize: job.cluster.workers, localRank: 0, rendezvous: nil)
+        _ = try TrainingPreparation(job, launch: first)
     }
 
     /// Prepares this rank; when it cannot take part, the others are told before it ends.

@@ -69,6 +69,11 @@ struct TrainingRun {
             let result = try trainer.step()
             let epoch = epochs.epoch(of: step)
             losses[epoch] += result.lossSum
+            if !result.meanLoss.isFinite, window.meanLoss.isFinite {
+                progress.message(
+                    "geeps: the loss is not a number from step \(step + 1) on; "
+                        + "a smaller optimizer.lr may help")
+            }
             window.add(result)
             progress.update(
                 completed: step + 1,
@@ -110,8 +115,8 @@ struct TrainingRun {
 
     private func shares(_ times: TrainingTimes) -> [TrainingSummary.TimeShare] {
         let named = [
-            ("compute", times.compute), ("waiting for parameters", times.stall),
-            ("making batches", times.data),
+            ("compute", times.compute), ("waiting", times.stall),
+            ("batches", times.data),
             ("other", times.total - min(times.total, times.compute + times.stall + times.data)),
         ]
         return named.map { TrainingSummary.TimeShare(name: $0.0, seconds: Double($0.1) / 1e9) }

@@ -133,7 +133,16 @@ struct JobFile {
         guard let error = error as? YamlError else {
             return problems.report(at: .file(line: 1, column: 1), "cannot read the YAML: \(error)")
         }
-        problems.report(at: error.origin, "the YAML cannot be read: \(error.reason)")
+        problems.report(
+            at: error.origin, "the YAML cannot be read: \(error.reason)\(hint(for: error.origin))")
+    }
+
+    /// libyaml does not say that a tab is the matter.
+    private func hint(for origin: Origin) -> String {
+        guard let line = origin.line, lines.indices.contains(line - 1),
+            lines[line - 1].prefix(while: { $0 == " " || $0 == "\t" }).contains("\t")
+        else { return "" }
+        return "; found a tab before the first word, expected spaces"
     }
 }
 

@@ -74,6 +74,9 @@ func readTextFile(_ path: String, what: String) throws(CLIError) -> String {
     while true {
         let count = read(descriptor, &chunk, chunk.count)
         if count < 0 && errno == EINTR { continue }
+        if count < 0 && errno == EISDIR {
+            throw CLIError(.badData, "\(what) \(path) is a directory, expected a file")
+        }
         guard count >= 0 else {
             throw CLIError(.inputOutput, "cannot read \(what) \(path): \(lastError())")
         }

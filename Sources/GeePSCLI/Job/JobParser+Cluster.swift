@@ -14,7 +14,8 @@ extension JobParser {
         if keepers > workers {
             map.report(
                 at: map.origin(of: "keepers"),
-                "found \(keepers) keepers for \(workers) workers, expected at most one keeper a worker"
+                "found \(keepers) keepers for \(workers) worker\(workers == 1 ? "" : "s"), expected at "
+                    + "most one keeper a worker"
             )
         }
         let transport = map.choice(

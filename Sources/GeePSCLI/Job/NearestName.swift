@@ -11,7 +11,10 @@ func nearestName(to typed: String, among candidates: [String]) -> String? {
         .min { ($0.distance, $0.index) < ($1.distance, $1.index) }
     if let ranked, ranked.distance <= allowed { return candidates[ranked.index] }
     guard typed.count >= 2 else { return nil }
-    return candidates.first { $0.count >= 2 && ($0.hasPrefix(typed) || typed.hasPrefix($0)) }
+    return candidates.first {
+        let name = $0.lowercased()
+        return name.count >= 2 && (name.hasPrefix(typed) || typed.hasPrefix(name))
+    }
         ?? candidates.first { $0.split(separator: "_").map { $0.prefix(1) }.joined() == typed }
 }
 

@@ -33,7 +33,9 @@ enum LocalLaunch {
                 worldSize: processes, port: port, arguments: CommandLine.arguments,
                 environment: environment, cores: Int(geeps_available_cores())))
         guard outcome.exitCode == 0 else {
-            if let rank = outcome.failedRank {
+            if let signal = outcome.signal, outcome.exitCode == 128 + signal {
+                writeError(wipe + "geeps: the job was stopped by \(signalName(signal))\n")
+            } else if let rank = outcome.failedRank {
                 writeError(
                     "geeps: the job ends with code \(outcome.exitCode): rank \(rank) "
                         + "\(outcome.ends[rank])\n")

@@ -17,6 +17,8 @@ struct Supervisor {
         var failedRank: Int?
         /// By rank.
         var ends: [ProcessEnd]
+        /// The last signal that was passed on to the ranks.
+        var signal: Int32?
     }
 
     private struct Rank {
@@ -162,13 +164,18 @@ struct Supervisor {
         let isFirst = failures.isEmpty
         failures += failed
         let running = ranks.count { $0.process.end == nil }
-        for rank in failed {
+        // That a rank ends by the signal it was sent is no news.
+        let news = failed.filter {
+            signal == nil || ranks[$0].process.end != .killed(signal: signal ?? 0)
+        }
+        for rank in news {
             guard let end = ranks[rank].process.end else { continue }
             log("geeps: rank \(rank) \(end)\n")
         }
         guard isFirst && running > 0 else { return }
         deadline = .after(grace)
         if let rank = failed.first { onFirstFailure(rank, ranks[rank].process) }
+        guard !news.isEmpty else { return }
         log(
             "geeps: waiting up to \(grace.jobText) for \(running) other rank\(running == 1 ? "" : "s")\n"
         )
@@ -192,11 +199,12 @@ struct Supervisor {
         let cause =
             failures.first { ends[$0] != .exited(CLIExit.unavailable.rawValue) } ?? failures.first
         if let cause {
-            return Outcome(exitCode: ends[cause].exitCode, failedRank: cause, ends: ends)
+            return Outcome(
+                exitCode: ends[cause].exitCode, failedRank: cause, ends: ends, signal: signal)
         }
         let wasKilled = ranks.contains { $0.wasKilled }
         return Outcome(
             exitCode: wasKilled ? signal.map { 128 + $0 } ?? CLIExit.internalError.rawValue : 0,
-            failedRank: nil, ends: ends)
+            failedRank: nil, ends: ends, signal: signal)
     }
 }

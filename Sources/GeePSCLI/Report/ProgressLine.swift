@@ -14,18 +14,23 @@ struct ProgressLine: Hashable, Sendable {
     var elapsed: Double
     var values: [ProgressValue] = []
 
-    /// The line for a terminal of `columns`: the bar takes what the numbers leave, at most 40; a terminal
-    /// too narrow for a bar gets the numbers, cut to its width.
+    /// The line for a terminal of `columns`: the bar takes what the numbers leave, at most 40.
+    ///
+    /// Where that is less than ten, values are left out, the first ones first; a terminal too narrow for a
+    /// bar gets the numbers, cut to its width.
     func bar(columns: Int) -> String {
         let left = "\(description): \(padded(percent))%|"
-        let right = "| \(numbers)"
-        let room = min(40, columns - left.count - right.count - 1)
-        guard room >= 3 else { return String(plain.prefix(max(0, columns - 1))) }
-        return left + Self.blocks(fraction: fraction, width: room) + right
+        for dropped in 0...values.count {
+            let right = "| \(numbers(values.dropFirst(dropped)))"
+            let room = min(40, columns - left.count - right.count - 1)
+            guard room >= (dropped < values.count ? 10 : 3) else { continue }
+            return left + Self.blocks(fraction: fraction, width: room) + right
+        }
+        return String(plain.prefix(max(0, columns - 1)))
     }
 
     /// The line without a bar, for logs.
-    var plain: String { "\(description): \(padded(percent))% \(numbers)" }
+    var plain: String { "\(description): \(padded(percent))% \(numbers(values[...]))" }
 
     private var fraction: Double {
         total > 0 ? min(1, max(0, Double(completed) / Double(total))) : 0
@@ -37,7 +42,7 @@ struct ProgressLine: Hashable, Sendable {
         String(repeating: " ", count: 3 - "\(percent)".count) + "\(percent)"
     }
 
-    private var numbers: String {
+    private func numbers(_ values: ArraySlice<ProgressValue>) -> String {
         let rate = elapsed > 0 ? Double(completed) / elapsed : 0
         let remaining = rate > 0 ? Text.clock(Double(max(0, total - completed)) / rate) : "?"
         let fields =
@@ -48,7 +53,8 @@ struct ProgressLine: Hashable, Sendable {
 
     private static func rate(_ rate: Double) -> String {
         if rate <= 0 { return "?it/s" }
-        return rate < 1 ? Text.fixed(1 / rate, 2) + "s/it" : Text.fixed(rate, 2) + "it/s"
+        if rate < 1 { return Text.fixed(1 / rate, 2) + "s/it" }
+        return Text.fixed(rate, rate < 100 ? 2 : 0) + "it/s"
     }
 
     /// A bar of `width` cells, exact to an eighth.

@@ -83,6 +83,8 @@ enum Text {
     }
 
     private static func printf(_ format: String, _ value: Double) -> String {
+        // Without the sign that C may print.
+        if value.isNaN { return "nan" }
         var buffer = [CChar](repeating: 0, count: 400)
         let count = withVaList([value]) { vsnprintf(&buffer, buffer.count, format, $0) }
         return String(

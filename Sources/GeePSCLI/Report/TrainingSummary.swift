@@ -80,7 +80,8 @@ struct TrainingSummary: Hashable, Sendable {
         rows.append(
             (
                 "length",
-                "\(Text.significant(epochs, 4)) epochs, \(Text.grouped(steps)) steps in "
+                "\(Text.significant(epochs, 4)) epoch\(epochs == 1 ? "" : "s"), "
+                    + "\(Text.grouped(steps)) step\(steps == 1 ? "" : "s") in "
                     + Text.seconds(seconds), false
             ))
         rows.append(("speed", "\(Self.whole(samplesPerSecond)) samples/s", false))

@@ -46,7 +46,7 @@ public struct FrameHeader: Hashable, Sendable {
     public var tick: UInt64 = 0
     /// rows: the receiver's last tick that the keeper has.
     ///
-    /// push: learning rate, as the bits of a Double.
+    /// push: learning rate, as the bits of a Double. hello: the worker's lanes to this keeper.
     public var second: UInt64 = 0
     /// hello: keeper index.
     ///
