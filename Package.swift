@@ -64,6 +64,7 @@ let package = Package(
         .testTarget(name: "GeePSCoreTests", dependencies: ["GeePSCore"]),
         .testTarget(
             name: "SafetensorsTests", dependencies: ["Safetensors", "GeePSTestSupport"]),
+        .testTarget(name: "GeePSDeviceTests", dependencies: ["GeePSDevice", "GeePSCore"]),
         .testTarget(
             name: "GeePSMemoryTests", dependencies: ["GeePSMemory", "GeePSDevice", "GeePSCore"]),
         .testTarget(

@@ -10,8 +10,9 @@ public enum MemoryPurpose: String, Sendable, CaseIterable {
 
 /// Memory that computes: the host, or a GPU.
 ///
-/// Rows are float32, row-major; addresses are the device's own. Kernels of one call may run on all of the
-/// device's cores; they return when their result may be read.
+/// Rows are float32, row-major; addresses are the device's own. Kernels called here run on the caller's
+/// thread, return when their result may be read, and may run on all of the device's cores; kernels and
+/// copies that run beside the caller are put on a stream.
 public protocol Device: AnyObject, Sendable {
     /// For messages and reports: "host".
     var name: String { get }
@@ -21,13 +22,45 @@ public protocol Device: AnyObject, Sendable {
     /// - Throws: `.outOfMemory` when the device's limit or its memory does not allow it.
     func allocate(byteCount: Int, for purpose: MemoryPurpose) throws(DeviceError) -> DeviceBuffer
 
+    /// Allocates `byteCount` zeroed bytes of pinned host memory, aligned to 64 bytes.
+    ///
+    /// - Throws: `.outOfMemory` when the limit for pinned memory or the system does not allow it.
+    func allocatePinned(
+        byteCount: Int, for purpose: MemoryPurpose
+    ) throws(DeviceError) -> HostBuffer
+
+    /// Allocates `byteCount` zeroed bytes of host memory, aligned to 64 bytes.
+    ///
+    /// - Parameter preferPinned: pinned memory if there is some, pageable memory when it has run out;
+    ///   the first time that happens on a device it says so, once.
+    /// - Throws: `.outOfMemory` when the system has none.
+    func allocateHost(
+        byteCount: Int, for purpose: MemoryPurpose, preferPinned: Bool
+    ) throws(DeviceError) -> HostBuffer
+
+    /// Makes a stream; its work runs beside the caller's.
+    func makeStream(name: String) throws(DeviceError) -> any DeviceStream
+
+    /// Makes an event, not yet recorded.
+    func makeEvent() throws(DeviceError) -> any DeviceEvent
+
     /// Bytes in use now, by purpose, in the order of `MemoryPurpose.allCases`.
     var bytesInUse: [Int] { get }
 
     /// Most bytes ever in use at once.
     var bytesPeak: Int { get }
 
-    /// Allocations since the start; unchanged over an iteration once the plan is made.
+    /// Bytes of pinned host memory in use now, by purpose, in the order of `MemoryPurpose.allCases`.
+    var pinnedBytesInUse: [Int] { get }
+
+    /// Most bytes of pinned host memory ever in use at once.
+    var pinnedBytesPeak: Int { get }
+
+    /// What streams have copied since the start.
+    var traffic: CopyTraffic { get }
+
+    /// Allocations of device and pinned memory since the start; unchanged over an iteration once the plan
+    /// is made.
     var allocationCount: Int { get }
 
     /// `target[j] = source[indexes[j]]`, rows of `rowWidth` values.
@@ -50,55 +83,4 @@ public protocol Device: AnyObject, Sendable {
 
     /// Sets `count` values to zero.
     func zero(_ target: UnsafeMutablePointer<Float>, count: Int)
-}
-
-/// What went wrong on a device.
-public struct DeviceError: Error, Sendable, CustomStringConvertible {
-    /// What kind of failure it is.
-    public enum Code: String, Sendable {
-        /// The memory limit, or the memory itself, is used up.
-        case outOfMemory
-    }
-
-    /// What kind of failure.
-    public var code: Code
-    /// What was being done and what answered, with the numbers.
-    public var message: String
-
-    /// A failure of kind `code`.
-    public init(_ code: Code, _ message: String) {
-        self.code = code
-        self.message = message
-    }
-
-    /// The message.
-    public var description: String { message }
-}
-
-/// Device memory with one owner; freed when dropped.
-public struct DeviceBuffer: ~Copyable, @unchecked Sendable {
-    // Sendable: the address is a value; who may touch the memory is the owner's business.
-
-    /// Start, aligned to 64 bytes.
-    public let address: UnsafeMutableRawPointer
-    /// Bytes.
-    public let byteCount: Int
-    private let free: @Sendable (UnsafeMutableRawPointer) -> Void
-
-    /// Made by devices only; `free` is called once, with the address.
-    public init(
-        address: UnsafeMutableRawPointer, byteCount: Int,
-        free: @escaping @Sendable (UnsafeMutableRawPointer) -> Void
-    ) {
-        self.address = address
-        self.byteCount = byteCount
-        self.free = free
-    }
-
-    deinit { free(address) }
-
-    /// The memory as float32 values.
-    public var floats: UnsafeMutablePointer<Float> {
-        address.assumingMemoryBound(to: Float.self)
-    }
 }
