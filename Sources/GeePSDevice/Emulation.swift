@@ -84,7 +84,7 @@ struct JitterSequence {
 final class CopyEngine: Sendable {
     private let freeAt = Mutex<UInt64>(0)
 
-    /// Reserves the engine for `nanoseconds`, as soon as it is free.
+    /// Reserves the engine for `nanoseconds`, from `now` or when it is free.
     ///
     /// - Returns: when the reserved time ends.
     func reserve(_ nanoseconds: UInt64, now: UInt64) -> UInt64 {

@@ -36,6 +36,8 @@ final class StreamProgress: @unchecked Sendable {
     private var completed: UInt64 = 0
     // The first failure and the operation it happened in.
     private var failure: (error: DeviceError, position: UInt64)?
+    // When what is done was over for the emulated device; nil after work of no emulated length.
+    private var emulatedEnd: UInt64? = 0
     // The nearest position that somebody waits for.
     private var nearestWanted = UInt64.max
 
@@ -44,9 +46,10 @@ final class StreamProgress: @unchecked Sendable {
     func hasReached(_ position: UInt64) -> Bool { signal.withLock { completed >= position } }
 
     /// Notes that one more operation is done; the first `error` sticks.
-    func advance(_ error: DeviceError?) {
+    func advance(_ error: DeviceError?, emulatedEnd: UInt64?) {
         signal.withLock {
             completed += 1
+            self.emulatedEnd = emulatedEnd
             if let error, failure == nil { failure = (error, completed) }
             guard completed >= nearestWanted else { return }
             nearestWanted = .max
@@ -56,8 +59,10 @@ final class StreamProgress: @unchecked Sendable {
 
     /// Waits until operation `position` is done.
     ///
+    /// - Returns: when the stream came as far as it is now, for the emulated device, if that is known.
     /// - Throws: the failure, if it happened up to `position`; `.deadline`.
-    func wait(for position: UInt64, deadline: Deadline?) throws(DeviceError) {
+    @discardableResult
+    func wait(for position: UInt64, deadline: Deadline?) throws(DeviceError) -> UInt64? {
         signal.lock()
         defer { signal.unlock() }
         while completed < position {
@@ -71,5 +76,6 @@ final class StreamProgress: @unchecked Sendable {
             }
         }
         if let failure, failure.position <= position { throw failure.error }
+        return emulatedEnd
     }
 }

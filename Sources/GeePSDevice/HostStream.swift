@@ -21,9 +21,10 @@ final class HostStream: DeviceStream, @unchecked Sendable {
         let progress = StreamProgress(streamName: name)
         self.queue = queue
         self.progress = progress
+        let first = StreamWorker(name: name, device: device, progress: progress)
         // The thread owns the queue, not the stream: dropping the stream ends it.
         thread = DedicatedThread(name: name) {
-            var worker = StreamWorker(name: name, device: device, progress: progress)
+            var worker = first
             while let command = queue.receive() { worker.perform(command) }
         }
     }
@@ -46,7 +47,7 @@ final class HostStream: DeviceStream, @unchecked Sendable {
             isPageable: isPageable)
         let position = enqueue(.copy(copy), label)
         // As a GPU does: pageable memory is staged before the call returns.
-        if isPageable, device.link != nil { try? progress.wait(for: position, deadline: nil) }
+        if isPageable, device.link != nil { _ = try? progress.wait(for: position, deadline: nil) }
     }
 
     func zero(_ target: UnsafeMutableRawPointer, byteCount: Int, label: String) {
@@ -128,8 +129,19 @@ final class HostStream: DeviceStream, @unchecked Sendable {
         order.lock()
         defer { order.unlock() }
         precondition(!isClosed, "stream \(name) was closed and got work afterwards")
-        queue.send(StreamCommand(operation: operation, label: label))
+        queue.send(
+            StreamCommand(
+                operation: operation, label: label,
+                enqueuedNanoseconds: isEmulated(operation) ? monotonicNanoseconds() : 0))
         enqueued += 1
         return enqueued
+    }
+
+    private func isEmulated(_ operation: StreamCommand.Operation) -> Bool {
+        switch operation {
+        case .compute: true
+        case .copy: device.link != nil
+        default: false
+        }
     }
 }

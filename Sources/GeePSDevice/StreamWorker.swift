@@ -6,6 +6,8 @@ struct StreamCommand: @unchecked Sendable {
     // Sendable: addresses are values; the caller leaves the memory alone until the work is done.
     var operation: Operation
     var label: String
+    /// When it was put on the stream; only of work whose length is emulated.
+    var enqueuedNanoseconds: UInt64
 
     enum Operation {
         case copy(Copy)
@@ -39,12 +41,15 @@ struct StreamCommand: @unchecked Sendable {
 }
 
 /// Does the work of one stream, on the stream's thread.
-struct StreamWorker {
+struct StreamWorker: Sendable {
     private let name: String
     private let device: HostDevice
     private let progress: StreamProgress
     private let track: Timeline.Track?
     private var jitter: JitterSequence?
+    // When the work before this was over for the emulated device, without the delays of this machine's
+    // threads; nil after work of no emulated length.
+    private var emulatedEnd: UInt64? = 0
     private var hasFailed = false
 
     init(name: String, device: HostDevice, progress: StreamProgress) {
@@ -61,6 +66,7 @@ struct StreamWorker {
         if !hasFailed {
             if let delay = jitter?.next(), delay > 0 {
                 sleepRoughly(until: monotonicNanoseconds() + delay)
+                emulatedEnd = nil
             }
             do throws(DeviceError) {
                 try performTraced(command)
@@ -69,23 +75,41 @@ struct StreamWorker {
                 hasFailed = true
             }
         }
-        progress.advance(failure)
+        progress.advance(failure, emulatedEnd: emulatedEnd)
     }
 
-    private func performTraced(_ command: StreamCommand) throws(DeviceError) {
+    private mutating func performTraced(_ command: StreamCommand) throws(DeviceError) {
         guard let track, track.isRecording, let kind = command.operation.kind else {
-            return try perform(command.operation)
+            return try performPlain(command)
         }
         let start = monotonicNanoseconds()
-        try perform(command.operation)
+        try performPlain(command)
         track.add(
             operation: kind, label: command.label, startNanoseconds: start,
             endNanoseconds: monotonicNanoseconds(), byteCount: command.operation.copiedBytes)
     }
 
-    private func perform(_ operation: StreamCommand.Operation) throws(DeviceError) {
+    private mutating func performPlain(_ command: StreamCommand) throws(DeviceError) {
+        switch command.operation {
+        case .mark: break
+        case .copy(let copy):
+            emulate(takes: copyEngine(for: copy), command) { [device] in
+                memcpy(copy.target, copy.source, copy.byteCount)
+                device.countCopy(
+                    copy.byteCount, direction: copy.direction, isPageable: copy.isPageable)
+            }
+        case .compute(let nanoseconds): emulate(takes: (nanoseconds, nil), command) {}
+        case .wait(let mark):
+            let reached = try wait(for: mark)
+            if let own = emulatedEnd { emulatedEnd = reached.map { max(own, $0) } }
+        default:
+            emulatedEnd = nil
+            try performReal(command.operation)
+        }
+    }
+
+    private func performReal(_ operation: StreamCommand.Operation) throws(DeviceError) {
         switch operation {
-        case .copy(let copy): perform(copy)
         case .zero(let target, let byteCount): memset(target, 0, byteCount)
         case .fill(let target, let value, let count):
             Kernels.fill(target, with: value, count: count)
@@ -100,34 +124,41 @@ struct StreamWorker {
         case .add(let source, let count, let target):
             Kernels.add(source, to: target, count: count)
         case .run(let body): try body()
-        case .compute(let nanoseconds): sleepPrecisely(until: monotonicNanoseconds() + nanoseconds)
-        case .wait(let mark): try wait(for: mark)
-        case .mark: break
+        case .copy, .compute, .wait, .mark: break
         }
     }
 
-    /// Copies, then waits until the emulated link would be done.
-    private func perform(_ copy: StreamCommand.Copy) {
-        let end = reserveLink(for: copy)
-        memcpy(copy.target, copy.source, copy.byteCount)
-        device.countCopy(copy.byteCount, direction: copy.direction, isPageable: copy.isPageable)
-        if let end { sleepPrecisely(until: end) }
+    /// Does `work`, then waits until it would be over on the emulated device.
+    ///
+    /// It began when it was there and what came before was over, so that late wakes do not add up; from
+    /// when it was put on the stream it never takes less than its time.
+    private mutating func emulate(
+        takes length: (nanoseconds: UInt64, engine: CopyEngine?)?, _ command: StreamCommand,
+        work: () -> Void
+    ) {
+        guard let length else {
+            emulatedEnd = nil
+            return work()
+        }
+        let start = max(emulatedEnd ?? monotonicNanoseconds(), command.enqueuedNanoseconds)
+        let end =
+            length.engine?.reserve(length.nanoseconds, now: start) ?? start + length.nanoseconds
+        work()
+        sleepPrecisely(until: end)
+        emulatedEnd = end
     }
 
-    private func reserveLink(for copy: StreamCommand.Copy) -> UInt64? {
-        guard let link = device.link else { return nil }
+    /// The engine a copy needs and for how long; nil: it is as fast as memory.
+    private func copyEngine(for copy: StreamCommand.Copy) -> (UInt64, CopyEngine?)? {
+        guard let link = device.link, copy.direction != .deviceToDevice else { return nil }
         let nanoseconds = link.copyNanoseconds(
             byteCount: copy.byteCount, isPageable: copy.isPageable)
-        switch copy.direction {
-        case .hostToDevice: return device.toDevice.reserve(nanoseconds, now: monotonicNanoseconds())
-        case .deviceToHost: return device.toHost.reserve(nanoseconds, now: monotonicNanoseconds())
-        case .deviceToDevice: return nil
-        }
+        return (nanoseconds, copy.direction == .hostToDevice ? device.toDevice : device.toHost)
     }
 
-    private func wait(for mark: StreamMark) throws(DeviceError) {
+    private func wait(for mark: StreamMark) throws(DeviceError) -> UInt64? {
         do throws(DeviceError) {
-            try mark.progress.wait(for: mark.position, deadline: nil)
+            return try mark.progress.wait(for: mark.position, deadline: nil)
         } catch {
             throw DeviceError(
                 error.code,
