@@ -98,10 +98,13 @@ class Benchmarks:
             self.row(
                 f"{rule} at the keeper, one core", "M parameters/s", bar, mine, theirs,
                 [a / b for a, b in zip(mine, theirs)], "peer: torch fused")
-        for what in ["gather", "scatter_add"]:
+        for what, key in [
+            ("gather, rows a second", "gather_of_memcpy"),
+            ("scatter-add, rows a second", "scatter_add_of_memcpy"),
+            ("scatter-add, bytes moved a second (3 a value, a copy 2)", "scatter_add_bandwidth_of_memcpy"),
+        ]:
             self.row(
-                f"{what} of 64 Ki random 128-float rows", "of memcpy", ">= 0.8",
-                [r[f"{what}_of_memcpy"] for r in ours])
+                f"64 Ki random 128-float rows: {what}", "of memcpy", ">= 0.8", [r[key] for r in ours])
 
     def steps(self):
         for batch in [32, 256]:

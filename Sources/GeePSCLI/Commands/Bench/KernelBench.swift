@@ -2,6 +2,7 @@ import ArgumentParser
 import GeePSCore
 import GeePSDevice
 import GeePSServer
+import Glibc
 
 /// `geeps bench kernels`: what one core does with rows and optimisers.
 struct KernelBench: ParsableCommand {
@@ -49,6 +50,11 @@ struct KernelBench: ParsableCommand {
         lines.append(.init(key: "gather_of_memcpy", value: .number(copy.median / gather.median)))
         lines.append(
             .init(key: "scatter_add_of_memcpy", value: .number(copy.median / scatter.median)))
+        // Beside a copy's read and write it reads its target: half as many bytes again.
+        lines.append(
+            .init(
+                key: "scatter_add_bandwidth_of_memcpy",
+                value: .number(1.5 * copy.median / scatter.median)))
         source.deallocate()
         target.deallocate()
     }
@@ -78,9 +84,11 @@ struct KernelBench: ParsableCommand {
         for buffer in buffers { buffer.deallocate() }
     }
 
+    /// Memory as keepers and devices have it: on huge pages.
     private func values(_ count: Int) -> UnsafeMutablePointer<Float> {
-        let memory = UnsafeMutableRawPointer.allocate(byteCount: count * 4, alignment: 64)
-            .bindMemory(to: Float.self, capacity: count)
+        let raw = UnsafeMutableRawPointer.allocate(byteCount: count * 4, alignment: 2 << 20)
+        madvise(raw, count * 4, MADV_HUGEPAGE)
+        let memory = raw.bindMemory(to: Float.self, capacity: count)
         for index in 0..<count { memory[index] = Float(index % 1000) * 1e-3 }
         return memory
     }
