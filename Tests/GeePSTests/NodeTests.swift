@@ -80,6 +80,23 @@ extension NodeConfiguration {
         #expect(leaveAll(nodes) == Array(repeating: true, count: shape.workers))
     }
 
+    /// Processes that only keep hold all rows; those that work reach them from outside.
+    @Test(arguments: [1, 2, 3]) func processesMayOnlyKeep(keepers: Int) throws {
+        let address = try freeAddress()
+        let nodes = try joinNodes(4) { rank in
+            nodeConfiguration(rank, of: 4, at: address, keepers: keepers).with {
+                $0.workerCount = 2
+            }
+        }.map { try $0.get() }
+        try initialise(nodes[0])
+        #expect(trainAll(Array(nodes[0..<2]), clocks: 0..<3) == [0, 0])
+        for node in nodes[0..<2] {
+            #expect(node.carriers == Array(repeating: "shared-memory x1", count: keepers))
+        }
+        #expect(nodes[2].carriers.isEmpty && nodes[3].carriers.isEmpty)
+        #expect(leaveAll(nodes) == Array(repeating: true, count: 4))
+    }
+
     @Test(arguments: [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
     func processesMayStartInAnyOrder(order: [Int]) throws {
         let address = try freeAddress()
