@@ -290,6 +290,15 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         #expect(job.length == .steps(5))
     }
 
+    @Test func aLengthByFlagTakesTheOtherOfTheFileAway() throws {
+        #expect(try load(text(), set: ["train.steps=5"]).length == .steps(5))
+        let stepped = text(replacing: "train", with: "train: {steps: 9}")
+        #expect(try load(stepped, set: ["train.epochs=2"]).length == .epochs(2))
+        #expect(throws: JobProblems.self) {
+            try load(text(), set: ["train.steps=5", "train.epochs=2"])
+        }
+    }
+
     @Test func workersIsAnOverrideAndKeepersFollow() throws {
         let job = try load(text(replacing: "cluster", with: "cluster: {workers: 2}"), workers: 3)
         #expect(job.cluster.workers == 3)

@@ -22,6 +22,8 @@ struct TrainingPreparation {
         self.job = job
         data = try TrainingData(job.data)
         model = job.model.configuration(classCount: data.training.classCount)
+        ThreadChoice.apply(
+            model: model, input: data.training.shape, batchSize: job.data.batchSize)
         network = try Network(
             model, input: data.training.shape, batchSize: job.data.batchSize, purpose: .training)
         // For its check alone: the trainer makes its own.

@@ -39,6 +39,7 @@ struct JobLoader {
         var job: Job?
         if root != nil {
             for override in overrides { override.applyIfRead(to: &root, problems: problems) }
+            replacedLength(by: overrides)?.applyIfRead(to: &root, problems: problems)
             let parser = JobParser(
                 directory: directory, defaultWorkers: defaultWorkers, checksPaths: checksPaths,
                 problems: problems)
@@ -49,6 +50,18 @@ struct JobLoader {
         }
         return job
     }
+}
+
+/// Epochs and steps are two ways to say one thing: a flag that gives one takes the file's other away.
+private func replacedLength(by overrides: [JobOverride]) -> JobOverride? {
+    let ways = ["epochs", "steps"]
+    let given = ways.filter { way in
+        overrides.contains { $0.path == ["train", way] && $0.value != "null" }
+    }
+    guard given.count == 1, let way = given.first, let other = ways.first(where: { $0 != way })
+    else { return nil }
+    let flag = overrides.last { $0.path == ["train", way] }?.flag ?? ""
+    return JobOverride(path: ["train", other], value: "null", flag: flag)
 }
 
 extension JobOverride {

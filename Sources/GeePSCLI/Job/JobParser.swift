@@ -59,8 +59,8 @@ struct JobParser {
         if hasBoth {
             map.report(
                 at: max(map.origin(of: "epochs"), map.origin(of: "steps")),
-                "found both train.epochs and train.steps, expected one of them; --set takes the other "
-                    + "away with train.epochs=null or train.steps=null")
+                "found both train.epochs and train.steps, expected one of them; --set with one takes "
+                    + "the file's other away")
         }
         if epochs == nil && steps == nil {
             map.report(
