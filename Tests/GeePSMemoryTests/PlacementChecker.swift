@@ -1,18 +1,31 @@
 import GeePSMemory
-import Testing
 
 /// Checks a placement against the accesses it was made for, by going through iterations access by access.
 struct PlacementChecker {
     let problem: PlanProblem
     let placement: Placement
-    let comment: Comment
+    private var faults: [String] = []
 
-    func checkAll(budgetBytes: Int?) {
-        checkSizes(budgetBytes: budgetBytes)
-        checkCover()
-        checkOverlap()
-        checkContent()
-        checkDependencies()
+    /// What is wrong with a placement; empty when nothing is.
+    static func faults(
+        of placement: Placement, for problem: PlanProblem, budgetBytes: Int?
+    ) -> [String] {
+        var checker = PlacementChecker(problem: problem, placement: placement)
+        checker.checkSizes(budgetBytes: budgetBytes)
+        checker.checkCover()
+        checker.checkOverlap()
+        checker.checkContent()
+        checker.checkDependencies()
+        return checker.faults
+    }
+
+    private init(problem: PlanProblem, placement: Placement) {
+        self.problem = problem
+        self.placement = placement
+    }
+
+    private mutating func require(_ condition: Bool, _ rule: String) {
+        if !condition { faults.append(rule) }
     }
 
     private var phaseCount: Int { placement.phaseBytes.count }
@@ -22,30 +35,31 @@ struct PlacementChecker {
         return (stay.byteCount + granule - 1) / granule * granule
     }
 
-    func checkSizes(budgetBytes: Int?) {
-        if let budgetBytes { #expect(placement.deviceBytes <= budgetBytes, comment) }
-        #expect(placement.peakBytes <= placement.arenaBytes, comment)
+    private mutating func checkSizes(budgetBytes: Int?) {
+        if let budgetBytes { require(placement.deviceBytes <= budgetBytes, "arena and fixed memory fit the budget") }
+        require(placement.peakBytes <= placement.arenaBytes, "the peak fits the arena")
         var bytesIn = 0
         var bytesOut = 0
         for stay in placement.stays {
-            #expect(stay.offset % problem.granuleBytes == 0, comment)
-            #expect(stay.offset >= 0 && stay.offset + room(stay) <= placement.arenaBytes, comment)
+            require(stay.offset % problem.granuleBytes == 0, "offsets are aligned")
+            require(stay.offset >= 0 && stay.offset + room(stay) <= placement.arenaBytes, "stays lie in the arena")
             if stay.fetchesIn { bytesIn += stay.byteCount }
             if stay.savesOut { bytesOut += stay.byteCount }
             if case .cache = stay.item { bytesIn += stay.byteCount }
         }
-        #expect(bytesIn == placement.bytesIn, comment)
-        #expect(bytesOut == placement.bytesOut, comment)
+        require(bytesIn == placement.bytesIn, "bytes in are those of the stays")
+        require(bytesOut == placement.bytesOut, "bytes out are those of the stays")
     }
 
     /// Every access has a stay of its item, which contains it.
-    func checkCover() {
+    private mutating func checkCover() {
         for (position, access) in problem.accesses.enumerated() where access.kind != .clock {
             guard let index = placement.stayOfAccess[position] else {
                 let isRead = access.kind == .read || access.kind == .endRead
                 let batch = problem.batches[access.batch]
-                #expect(
-                    isRead && batch.isRun && placement.cacheHomes[batch.table] == .device, comment)
+                require(
+                    isRead && batch.isRun && placement.cacheHomes[batch.table] == .device,
+                    "only reads in place have no memory")
                 continue
             }
             let stay = placement.stays[index]
@@ -55,17 +69,17 @@ struct PlacementChecker {
                 case .read, .endRead: .read(access.batch)
                 default: .update(access.batch)
                 }
-            #expect(stay.item == item, comment)
+            require(stay.item == item, "a stay holds the item accessed")
             let isInside =
                 stay.firstAccess <= stay.lastAccess
                 ? (stay.firstAccess...stay.lastAccess).contains(position)
                 : position >= stay.firstAccess || position <= stay.lastAccess
-            #expect(isInside, comment)
+            require(isInside, "a stay contains its accesses")
         }
     }
 
     /// No byte belongs to two stays in one phase; brute force over two iterations.
-    func checkOverlap() {
+    private mutating func checkOverlap() {
         for phase in 0..<(2 * phaseCount) {
             var ranges: [Range<Int>] = []
             for stay in placement.stays where room(stay) > 0 && isSetAside(stay, phase) {
@@ -73,16 +87,16 @@ struct PlacementChecker {
             }
             ranges.sort { $0.lowerBound < $1.lowerBound }
             for (one, other) in zip(ranges, ranges.dropFirst()) {
-                #expect(one.upperBound <= other.lowerBound, comment)
+                require(one.upperBound <= other.lowerBound, "no byte has two owners")
             }
             let sum = ranges.reduce(0) { $0 + $1.count }
-            #expect(sum <= placement.phaseBytes[phase % phaseCount], comment)
+            require(sum <= placement.phaseBytes[phase % phaseCount], "the load counts every stay")
         }
         for stay in placement.stays where !stay.isPinned {
             let first = placement.phaseOfAccess[stay.firstAccess]
             let last = placement.phaseOfAccess[stay.lastAccess]
-            #expect(isSetAside(stay, first) && isSetAside(stay, last), comment)
-            #expect(stay.phaseCount <= phaseCount, comment)
+            require(isSetAside(stay, first) && isSetAside(stay, last), "memory is set aside while it is used")
+            require(stay.phaseCount <= phaseCount, "a stay does not meet itself")
         }
     }
 
@@ -92,7 +106,7 @@ struct PlacementChecker {
     }
 
     /// What an access may count on is really there: versions written, saved and fetched are followed.
-    func checkContent() {
+    private mutating func checkContent() {
         let stays = placement.stays
         // Version of each local batch that its last holder kept; in memory by stay, and on the host.
         var kept = [Int?](repeating: nil, count: problem.locals.count)
@@ -112,7 +126,7 @@ struct PlacementChecker {
                         let begins = stays[index].firstAccess == position && !stays[index].isPinned
                         if begins { inStay[index] = stays[index].fetchesIn ? onHost[id] : nil }
                         if needsContent(from: position), let kept = kept[id] {
-                            #expect(inStay[index] == kept, comment)
+                            require(inStay[index] == kept, "fetched content is what was kept")
                         }
                         keeps[id] = false
                     }
@@ -151,15 +165,15 @@ struct PlacementChecker {
     }
 
     /// Predecessors end before a stay begins, and cover whatever had its memory before.
-    func checkDependencies() {
+    private mutating func checkDependencies() {
         let stays = placement.stays
         for stay in stays where !stay.isPinned {
             for dependency in stay.predecessors {
                 let other = stays[dependency.stay]
-                #expect((0...1).contains(dependency.iterationsBack), comment)
+                require((0...1).contains(dependency.iterationsBack), "predecessors are at most an iteration back")
                 let end =
                     other.firstPhase + other.phaseCount - dependency.iterationsBack * phaseCount
-                #expect(end <= stay.firstPhase, comment)
+                require(end <= stay.firstPhase, "predecessors end before")
             }
             let others = stays.indices.filter { index in
                 let other = stays[index]
@@ -180,9 +194,13 @@ struct PlacementChecker {
                         return other.offset <= byte && byte < other.offset + room(other)
                     }
                 }
-                #expect(isCovered, comment)
+                require(isCovered, "every earlier owner is a predecessor or has one after it")
             }
-            if stay.fetchesIn, case .local = stay.item { #expect(stay.source != nil, comment) }
+            if stay.fetchesIn, case .local = stay.item {
+                require(
+                    stay.source.map { stays[$0.stay].savesOut } ?? false,
+                    "what is fetched was saved")
+            }
         }
     }
 }

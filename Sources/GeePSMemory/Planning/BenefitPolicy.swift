@@ -3,8 +3,9 @@ import GeePSCore
 extension SelectionDraft {
     /// Chooses what stays so that no phase needs more than `capacityBytes`.
     ///
-    /// Gaps compete by bytes not copied for the room and phases they take; a local item's gap saves twice its
-    /// bytes, a read's once, a table on the device what its reads copy beyond the rows that arrive.
+    /// A local item's gap saves twice its bytes, a read's once, a table on the device what its reads copy beyond
+    /// the rows that arrive. In a forward and backward pass all long gaps meet in the middle and save the same
+    /// for their room, so those are kept whose copies have least compute to hide behind.
     mutating func chooseByBenefit(within capacityBytes: Int) {
         let live = outline.gaps.indices.filter {
             outline.gaps[$0].isLive && outline.gaps[$0].phaseCount > 0
@@ -14,9 +15,7 @@ extension SelectionDraft {
             _ = keep(gap: gap, within: capacityBytes)
         }
         grantWindows(within: capacityBytes)
-        for gap in live where !selection.isResident[gap] {
-            _ = keep(gap: gap, within: capacityBytes)
-        }
+        keepWhereCopiesCrowd(live, within: capacityBytes)
         for table in tablesWorthPlacing() { _ = placeOnDevice(table: table, within: capacityBytes) }
         grantWindows(within: capacityBytes)
     }

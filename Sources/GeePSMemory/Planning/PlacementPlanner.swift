@@ -14,13 +14,19 @@ public final class PlacementPlanner {
     private let base: Candidate
     private let everything: Candidate
     private var candidates: [Candidate] = []
-    private static let gridPoints = 64
+    private let gridPoints: Int
 
     /// Prepares to plan.
     ///
     /// - Throws: a refusal of code `.malformed` when acquires and releases do not pair up.
-    public init(_ problem: PlanProblem) throws(PlanRefusal) {
+    public convenience init(_ problem: PlanProblem) throws(PlanRefusal) {
+        try self.init(problem, gridPoints: 64)
+    }
+
+    /// The same, with another number of capacities to make candidates for.
+    package init(_ problem: PlanProblem, gridPoints: Int) throws(PlanRefusal) {
         self.problem = problem
+        self.gridPoints = gridPoints
         outline = try PlanOutline(problem)
         precondition(
             problem.phaseNanoseconds.isEmpty
@@ -82,12 +88,12 @@ public final class PlacementPlanner {
         var paperFull = SelectionDraft(problem, outline).paperFullBytes
         paperFull = max(paperFull, everything.packing.height, least)
         candidates = [base, everything]
-        for point in 0...Self.gridPoints {
-            let ours = least + (fullBytes - problem.fixedBytes - least) * point / Self.gridPoints
+        for point in 0...gridPoints {
+            let ours = least + (fullBytes - problem.fixedBytes - least) * point / gridPoints
             var draft = SelectionDraft(problem, outline)
             draft.chooseByBenefit(within: ours)
             candidates.append(Candidate(draft, limit: ours))
-            let theirs = least + (paperFull - least) * point / Self.gridPoints
+            let theirs = least + (paperFull - least) * point / gridPoints
             if let candidate = paperCandidate(within: theirs) { candidates.append(candidate) }
         }
         // Equal traffic: ours before the paper's, then the one with more room to overlap copies.
