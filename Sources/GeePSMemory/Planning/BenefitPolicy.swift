@@ -21,14 +21,17 @@ extension SelectionDraft {
     }
 
     /// Gives as many copies as possible room beside their neighbours, large ones first.
-    mutating func grantWindows(within capacityBytes: Int) {
-        let windows = openWindows().sorted { first, second in
+    mutating func grantWindows(within capacityBytes: Int, depth: Int = 1) {
+        let windows = openWindows(depth: depth).sorted { first, second in
             let bytes = (roomBytes(first), roomBytes(second))
             if bytes.0 != bytes.1 { return bytes.0 > bytes.1 }
             if first.hold != second.hold { return first.hold < second.hold }
             return first.isEarly && !second.isEarly
         }
-        for window in windows { _ = grant(window, within: capacityBytes) }
+        for window in windows {
+            let gap = window.isEarly ? gapBefore(window.hold) : gapAfter(window.hold)
+            if hasRoom(in: gap) { _ = grant(window, within: capacityBytes) }
+        }
     }
 
     /// Bytes copied each way per clock.

@@ -106,8 +106,8 @@ extension Placement.Stay {
     fileprivate init(
         _ draft: StayList.Draft, _ span: Occupancy, offset: Int, isNarrow: Bool, _ outline: PlanOutline
     ) {
-        let isEarly = draft.early && !isNarrow
-        let isLate = draft.late && !isNarrow
+        let early = isNarrow ? 0 : draft.early
+        let late = isNarrow ? 0 : draft.late
         item = draft.item
         self.offset = offset
         byteCount = draft.byteCount
@@ -119,8 +119,8 @@ extension Placement.Stay {
             : outline.holds[draft.holds[draft.holds.count - 1]].lastAccess
         fetchesIn = draft.fetches
         savesOut = draft.saves
-        isSingleBuffered = draft.wantsEarly && !isEarly || draft.wantsLate && !isLate
-        firstPhase = draft.first - (isEarly ? 1 : 0)
+        isSingleBuffered = draft.fetches && early == 0 || draft.saves && late == 0
+        firstPhase = draft.first - early
         phaseCount = span.phaseCount
         predecessors = []
         source = nil

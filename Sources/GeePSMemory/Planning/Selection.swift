@@ -7,10 +7,10 @@ struct Selection {
     var isResident: [Bool]
     /// By table: the parameter cache is on the device.
     var isOnDevice: [Bool]
-    /// By hold: room one phase early, so that copying in overlaps the phase before.
-    var early: [Bool]
-    /// By hold: room one phase longer, so that copying out overlaps the phase after.
-    var late: [Bool]
+    /// By hold: phases of room before it, so that copying in overlaps their compute.
+    var early: [Int]
+    /// By hold: phases of room after it, so that copying out overlaps their compute.
+    var late: [Int]
     /// Reads of tables on the device are copies, and their update logs lie beside them, as in GeePS.
     var copiesReads = false
 
@@ -18,8 +18,8 @@ struct Selection {
     init(_ outline: PlanOutline) {
         isResident = outline.gaps.map { $0.isLive && $0.phaseCount == 0 }
         isOnDevice = outline.readers.map { _ in false }
-        early = outline.holds.map { _ in false }
-        late = outline.holds.map { _ in false }
+        early = outline.holds.map { _ in 0 }
+        late = outline.holds.map { _ in 0 }
     }
 
     /// Room that a table takes on the device.
@@ -87,20 +87,20 @@ struct SelectionDraft {
     mutating func keep(gap index: Int, within capacityBytes: Int) -> Bool {
         let gap = outline.gaps[index]
         let bytes = outline.items[gap.item].roomBytes
-        let hadLate = selection.late[gap.before]
-        let hadEarly = selection.early[gap.after]
+        let late = selection.late[gap.before]
+        let early = selection.early[gap.after]
         removeWindows(of: gap)
         load.add(bytes, first: gap.first, count: gap.phaseCount)
         selection.isResident[index] = true
         if load.peak(first: gap.first, count: gap.phaseCount) <= capacityBytes { return true }
         selection.isResident[index] = false
         load.add(-bytes, first: gap.first, count: gap.phaseCount)
-        if hadLate { add(CopyWindow(hold: gap.before, isEarly: false)) }
-        if hadEarly { add(CopyWindow(hold: gap.after, isEarly: true)) }
+        for _ in 0..<late { add(CopyWindow(hold: gap.before, isEarly: false)) }
+        for _ in 0..<early { add(CopyWindow(hold: gap.after, isEarly: true)) }
         return false
     }
 
-    /// Gives a side of a hold room beside its neighbour if the load stays within `capacityBytes`.
+    /// Gives a side of a hold a phase more room beside its neighbours if the load stays within `capacityBytes`.
     mutating func grant(_ window: CopyWindow, within capacityBytes: Int) -> Bool {
         let bytes = outline.items[outline.holds[window.hold].item].roomBytes
         let phase = self.phase(of: window)
@@ -109,10 +109,13 @@ struct SelectionDraft {
         return true
     }
 
-    /// The phase that a window adds to a hold.
+    /// The next phase that a window adds to a hold.
     func phase(of window: CopyWindow) -> Int {
         let hold = outline.holds[window.hold]
-        return outline.wrapped(window.isEarly ? hold.first - 1 : hold.last + 1)
+        return outline.wrapped(
+            window.isEarly
+                ? hold.first - 1 - selection.early[window.hold]
+                : hold.last + 1 + selection.late[window.hold])
     }
 
     /// Puts a table's cache on the device if the load stays within `capacityBytes`.
@@ -143,53 +146,55 @@ struct SelectionDraft {
     /// Tables on the device also hold their update log, and lend copies; for the paper's policy.
     mutating func copyReads() { selection.copiesReads = true }
 
-    /// Every side that copies and may have room beside its neighbour, and has none yet.
-    func openWindows() -> [CopyWindow] {
+    /// Every side that copies and may have room beside its neighbours, and has less than `depth` phases of it.
+    func openWindows(depth: Int) -> [CopyWindow] {
         var windows: [CopyWindow] = []
         for hold in outline.holds.indices {
-            if !selection.early[hold], fetches(hold: hold), hasNeighbour(gapBefore(hold)) {
+            if selection.early[hold] < depth, fetches(hold: hold), hasRoom(in: gapBefore(hold)) {
                 windows.append(CopyWindow(hold: hold, isEarly: true))
             }
-            if !selection.late[hold], saves(hold: hold), hasNeighbour(gapAfter(hold)) {
+            if selection.late[hold] < depth, saves(hold: hold), hasRoom(in: gapAfter(hold)) {
                 windows.append(CopyWindow(hold: hold, isEarly: false))
             }
         }
         return windows
     }
 
-    /// A gap of two phases has no third one in between: staying costs no more than copying early and late.
-    private func hasNeighbour(_ gap: Int) -> Bool {
+    /// Some phase of the gap is left that no window takes.
+    ///
+    /// Where two windows would fill a gap of local data, staying costs no more.
+    func hasRoom(in gap: Int) -> Bool {
         let gap = outline.gaps[gap]
-        if case .local = outline.items[gap.item].kind { return gap.phaseCount > 2 }
-        return gap.phaseCount > 0
+        let taken = selection.late[gap.before] + selection.early[gap.after]
+        if case .local = outline.items[gap.item].kind {
+            return gap.phaseCount > 2 && taken < gap.phaseCount - 1
+        }
+        return taken < gap.phaseCount
     }
 
     /// Largest load without any room beside neighbours.
     var narrowPeak: Int {
         var narrow = load
-        for hold in outline.holds.indices {
-            let bytes = outline.items[outline.holds[hold].item].roomBytes
-            if selection.early[hold] {
-                let window = CopyWindow(hold: hold, isEarly: true)
-                narrow.add(-bytes, first: phase(of: window), count: 1)
-            }
-            if selection.late[hold] {
-                let window = CopyWindow(hold: hold, isEarly: false)
-                narrow.add(-bytes, first: phase(of: window), count: 1)
-            }
+        for (index, hold) in outline.holds.enumerated() {
+            let bytes = outline.items[hold.item].roomBytes
+            let early = selection.early[index]
+            narrow.add(-bytes, first: hold.first - early, count: early)
+            narrow.add(-bytes, first: hold.last + 1, count: selection.late[index])
         }
         return narrow.peak
     }
 
     // MARK: Inside
 
-    private func gapBefore(_ hold: Int) -> Int {
+    /// Index of the gap that ends where hold `hold` begins.
+    func gapBefore(_ hold: Int) -> Int {
         let item = outline.items[outline.holds[hold].item]
         let number = hold - item.holds.lowerBound
         return item.gaps.lowerBound + (number == 0 ? item.gaps.count : number) - 1
     }
 
-    private func gapAfter(_ hold: Int) -> Int {
+    /// Index of the gap that begins where hold `hold` ends.
+    func gapAfter(_ hold: Int) -> Int {
         let item = outline.items[outline.holds[hold].item]
         return item.gaps.lowerBound + (hold - item.holds.lowerBound)
     }
@@ -198,9 +203,9 @@ struct SelectionDraft {
         let bytes = outline.items[outline.holds[window.hold].item].roomBytes
         load.add(bytes, first: phase(of: window), count: 1)
         if window.isEarly {
-            selection.early[window.hold] = true
+            selection.early[window.hold] += 1
         } else {
-            selection.late[window.hold] = true
+            selection.late[window.hold] += 1
         }
     }
 
@@ -224,18 +229,16 @@ struct SelectionDraft {
 
     private mutating func removeWindows(of gap: PlanOutline.Gap) {
         let bytes = outline.items[gap.item].roomBytes
-        if selection.late[gap.before] {
-            selection.late[gap.before] = false
-            load.add(-bytes, first: outline.holds[gap.before].last + 1, count: 1)
-        }
-        if selection.early[gap.after] {
-            selection.early[gap.after] = false
-            load.add(-bytes, first: outline.holds[gap.after].first - 1, count: 1)
-        }
+        let late = selection.late[gap.before]
+        load.add(-bytes, first: outline.holds[gap.before].last + 1, count: late)
+        selection.late[gap.before] = 0
+        let early = selection.early[gap.after]
+        load.add(-bytes, first: outline.holds[gap.after].first - early, count: early)
+        selection.early[gap.after] = 0
     }
 }
 
-/// Room beside a neighbour for one side of a hold.
+/// A phase more of room beside its neighbours for one side of a hold.
 struct CopyWindow {
     var hold: Int
     var isEarly: Bool

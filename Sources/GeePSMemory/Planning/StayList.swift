@@ -15,11 +15,9 @@ struct StayList {
         var isPinned = false
         var fetches = false
         var saves = false
-        /// Room beside neighbours: granted, and of use.
-        var early = false
-        var late = false
-        var wantsEarly = false
-        var wantsLate = false
+        /// Phases of room before and after for copies.
+        var early = 0
+        var late = 0
 
         var narrow: Occupancy { Occupancy(first: first, phaseCount: phaseCount, bytes: roomBytes) }
     }
@@ -56,10 +54,10 @@ struct StayList {
     /// Phases that memory of `draft` is set aside for.
     func span(of draft: Draft, isNarrow: Bool) -> Occupancy {
         guard !isNarrow else { return draft.narrow }
-        let first = draft.first - (draft.early ? 1 : 0)
+        let first = draft.first - draft.early
         return Occupancy(
             first: first < 0 ? first + phaseCount : first,
-            phaseCount: draft.phaseCount + (draft.early ? 1 : 0) + (draft.late ? 1 : 0),
+            phaseCount: draft.phaseCount + draft.early + draft.late,
             bytes: draft.roomBytes)
     }
 
@@ -105,8 +103,6 @@ struct StayList {
         stay.saves = draft.saves(hold: last)
         stay.early = draft.selection.early[first]
         stay.late = draft.selection.late[last]
-        stay.wantsEarly = stay.fetches
-        stay.wantsLate = stay.saves
         return stay
     }
 }
