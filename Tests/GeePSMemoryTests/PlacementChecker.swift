@@ -36,13 +36,17 @@ struct PlacementChecker {
     }
 
     private mutating func checkSizes(budgetBytes: Int?) {
-        if let budgetBytes { require(placement.deviceBytes <= budgetBytes, "arena and fixed memory fit the budget") }
+        if let budgetBytes {
+            require(placement.deviceBytes <= budgetBytes, "arena and fixed memory fit the budget")
+        }
         require(placement.peakBytes <= placement.arenaBytes, "the peak fits the arena")
         var bytesIn = 0
         var bytesOut = 0
         for stay in placement.stays {
             require(stay.offset % problem.granuleBytes == 0, "offsets are aligned")
-            require(stay.offset >= 0 && stay.offset + room(stay) <= placement.arenaBytes, "stays lie in the arena")
+            require(
+                stay.offset >= 0 && stay.offset + room(stay) <= placement.arenaBytes,
+                "stays lie in the arena")
             if stay.fetchesIn { bytesIn += stay.byteCount }
             if stay.savesOut { bytesOut += stay.byteCount }
             if case .cache = stay.item { bytesIn += stay.byteCount }
@@ -95,7 +99,9 @@ struct PlacementChecker {
         for stay in placement.stays where !stay.isPinned {
             let first = placement.phaseOfAccess[stay.firstAccess]
             let last = placement.phaseOfAccess[stay.lastAccess]
-            require(isSetAside(stay, first) && isSetAside(stay, last), "memory is set aside while it is used")
+            require(
+                isSetAside(stay, first) && isSetAside(stay, last),
+                "memory is set aside while it is used")
             require(stay.phaseCount <= phaseCount, "a stay does not meet itself")
         }
     }
@@ -170,7 +176,9 @@ struct PlacementChecker {
         for stay in stays where !stay.isPinned {
             for dependency in stay.predecessors {
                 let other = stays[dependency.stay]
-                require((0...1).contains(dependency.iterationsBack), "predecessors are at most an iteration back")
+                require(
+                    (0...1).contains(dependency.iterationsBack),
+                    "predecessors are at most an iteration back")
                 let end =
                     other.firstPhase + other.phaseCount - dependency.iterationsBack * phaseCount
                 require(end <= stay.firstPhase, "predecessors end before")
@@ -184,11 +192,15 @@ struct PlacementChecker {
             // Every earlier user of a byte is a predecessor, or was followed by one on that byte.
             for index in others {
                 let shared =
-                    max(stays[index].offset, stay.offset)
-                    ..< min(stays[index].offset + room(stays[index]), stay.offset + room(stay))
-                let isCovered = stride(
-                    from: shared.lowerBound, to: shared.upperBound, by: problem.granuleBytes
-                ).allSatisfy { byte in
+                    max(
+                        stays[index].offset, stay.offset)..<min(
+                        stays[index].offset + room(stays[index]), stay.offset + room(stay))
+                // Cover can change only where a predecessor begins or ends.
+                let owners = stay.predecessors.map { stays[$0.stay] }
+                let edges =
+                    [shared.lowerBound] + owners.map(\.offset)
+                    + owners.map { $0.offset + room($0) }
+                let isCovered = edges.filter { shared.contains($0) }.allSatisfy { byte in
                     stay.predecessors.contains { dependency in
                         let other = stays[dependency.stay]
                         return other.offset <= byte && byte < other.offset + room(other)

@@ -45,8 +45,10 @@ private struct Rehearsal {
             ends[placement.phaseOfAccess[stay.lastAccess]].append(index)
         }
         for table in problem.tables.indices where placement.cacheHomes[table] == .device {
-            let first = outline.readers[table].map { outline.holds[outline.items[$0].holds.lowerBound] }
-                .map(\.first).min()
+            let first = outline.readers[table].map {
+                outline.holds[outline.items[$0].holds.lowerBound]
+            }
+            .map(\.first).min()
             if let first { arrivals[first].append(problem.tables[table].cacheBytes) }
         }
     }

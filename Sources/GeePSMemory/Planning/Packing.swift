@@ -37,7 +37,8 @@ struct Packing {
                 if best.map({ packing.isBetter(than: $0, limit) }) ?? true { best = packing }
                 if packing.height <= limit && !packing.isNarrow.contains(true) { return packing }
                 // What sticks out goes first next time.
-                guard let top = order.max(by: { packing.end($0, pieces) < packing.end($1, pieces) }),
+                guard
+                    let top = order.max(by: { packing.end($0, pieces) < packing.end($1, pieces) }),
                     let position = order.firstIndex(of: top), position > 0
                 else { break }
                 if packing.height <= limit { break }
@@ -131,7 +132,8 @@ private struct PackingShelf {
 
     mutating func insert(_ span: Occupancy, at offset: Int) {
         let slot = Slot(
-            offset: offset, end: offset + span.bytes, first: span.first, phaseCount: span.phaseCount)
+            offset: offset, end: offset + span.bytes, first: span.first, phaseCount: span.phaseCount
+        )
         var low = 0
         var high = slots.count
         while low < high {

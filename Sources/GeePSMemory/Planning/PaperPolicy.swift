@@ -56,7 +56,9 @@ extension SelectionDraft {
         for item in pool.itemsByPhase[phase] where isMovable(item) && !pool.isPinned[item] {
             let bytes = outline.items[item].roomBytes
             let cost = bytes + factor * (pool.peak(without: item, outline) - peak)
-            if let known = best, (known.cost, -outline.items[known.item].roomBytes) <= (cost, -bytes) {
+            if let known = best,
+                (known.cost, -outline.items[known.item].roomBytes) <= (cost, -bytes)
+            {
                 continue
             }
             best = (item, cost)

@@ -71,7 +71,9 @@ extension Placement {
             }
             earlier.append((age, Dependency(stay: other, iterationsBack: iterations)))
         }
-        earlier.sort { $0.age != $1.age ? $0.age < $1.age : $0.dependency.stay < $1.dependency.stay }
+        earlier.sort {
+            $0.age != $1.age ? $0.age < $1.age : $0.dependency.stay < $1.dependency.stay
+        }
         var uncovered = [range]
         var found: [Dependency] = []
         for (_, dependency) in earlier where !uncovered.isEmpty {
@@ -91,7 +93,8 @@ extension Placement {
             var best: (age: Int, dependency: Dependency)?
             for (other, candidate) in stays.enumerated() where candidate.item == stay.item {
                 let isBefore = candidate.firstAccess < stay.firstAccess
-                let age = stay.firstAccess - candidate.firstAccess
+                let age =
+                    stay.firstAccess - candidate.firstAccess
                     + (isBefore ? 0 : phaseOfAccess.count)
                 if best.map({ age < $0.age }) ?? true {
                     best = (age, Dependency(stay: other, iterationsBack: isBefore ? 0 : 1))
@@ -104,7 +107,8 @@ extension Placement {
 
 extension Placement.Stay {
     fileprivate init(
-        _ draft: StayList.Draft, _ span: Occupancy, offset: Int, isNarrow: Bool, _ outline: PlanOutline
+        _ draft: StayList.Draft, _ span: Occupancy, offset: Int, isNarrow: Bool,
+        _ outline: PlanOutline
     ) {
         let early = isNarrow ? 0 : draft.early
         let late = isNarrow ? 0 : draft.late

@@ -22,7 +22,9 @@ public struct Placement: Hashable, Sendable {
     public struct Dependency: Hashable, Sendable {
         /// Index in `stays`.
         public var stay: Int
-        /// 0: of the same iteration, 1: of the one before. A stay is of the iteration it begins in.
+        /// 0: of the same iteration, 1: of the one before.
+        ///
+        /// A stay is of the iteration it begins in.
         public var iterationsBack: Int
     }
 

@@ -8,12 +8,12 @@ extension PlacementPlanner {
         let name = phaseName(phase)
         let batch = fittingBatchSize(budgetBytes, leastPeak: load.peak)
         var message =
-            "\(name) needs \(planBytes(load.peak)) on the device at the same time"
+            "\(name) needs \(memoryText(load.peak)) on the device at the same time"
         if problem.fixedBytes > 0 {
-            message += " beside \(planBytes(problem.fixedBytes)) that are always in use"
+            message += " beside \(memoryText(problem.fixedBytes)) that are always in use"
         }
-        message += ", the budget is \(planBytes(budgetBytes)): the least that would do is "
-        message += planBytes(leastBytes)
+        message += ", the budget is \(memoryText(budgetBytes)): the least that would do is "
+        message += memoryText(leastBytes)
         if let batch { message += "; a batch of \(batch) would fit" }
         var refusal = PlanRefusal(.budgetTooSmall, message)
         refusal.phaseName = name
@@ -41,7 +41,9 @@ extension PlacementPlanner {
         for hold in outline.holds {
             let item = outline.items[hold.item]
             var perSample = 0
-            if case .local(let id) = item.kind { perSample = problem.locals[id].bytesPerSample ?? 0 }
+            if case .local(let id) = item.kind {
+                perSample = problem.locals[id].bytesPerSample ?? 0
+            }
             sample.add(perSample, first: hold.first, count: hold.phaseCount)
             let rest = max(0, item.roomBytes - perSample * batchSize)
             constant.add(rest, first: hold.first, count: hold.phaseCount)
@@ -60,7 +62,7 @@ extension PlacementPlanner {
 }
 
 /// "4.25 GiB", "512 MiB", "96 bytes": powers of two, as device memory is counted.
-func planBytes(_ count: Int) -> String {
+package func memoryText(_ count: Int) -> String {
     let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
     for (name, size) in units where count >= size {
         let hundredths = (count / (size / 1024) * 100 + 512) / 1024

@@ -74,7 +74,9 @@ public final class PlacementPlanner {
         makeCandidates()
         for candidate in candidates
         where (policy == .benefit || candidate.isPaperOnly) && candidate.leastCapacity <= capacity {
-            guard max(candidate.packing.height, candidate.leastCapacity) <= capacity else { continue }
+            guard max(candidate.packing.height, candidate.leastCapacity) <= capacity else {
+                continue
+            }
             return finish(candidate, capacity)
         }
         return finish(base, capacity)

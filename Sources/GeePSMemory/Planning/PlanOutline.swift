@@ -114,7 +114,8 @@ struct PlanOutline {
         let firstGap = gaps.count
         let count = trace.holds.count
         for number in 0..<count {
-            appendGap(trace.kind, index, firstHold + number, firstHold + (number + 1) % count, trace)
+            appendGap(
+                trace.kind, index, firstHold + number, firstHold + (number + 1) % count, trace)
         }
         var table: TableIndex?
         switch trace.kind {

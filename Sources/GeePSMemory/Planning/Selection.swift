@@ -124,7 +124,9 @@ struct SelectionDraft {
         let readers = outline.readers[table].map { outline.items[$0] }
         for item in readers { removeRoom(of: item) }
         selection.isOnDevice[table] = true
-        for item in readers where selection.needsMemory(item, problem) { addHolds(of: item, sign: 1) }
+        for item in readers where selection.needsMemory(item, problem) {
+            addHolds(of: item, sign: 1)
+        }
         load.add(
             selection.tableRoomBytes(table, outline), first: 0, count: outline.phaseCount)
         if load.peak <= capacityBytes { return true }
