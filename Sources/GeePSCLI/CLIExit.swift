@@ -76,6 +76,7 @@ enum ErrorReport {
         case let error as NNError: (error.message, exit(for: error.code).rawValue)
         case let error as SafetensorsError: (error.message, CLIExit.badData.rawValue)
         case let error as LaunchError: (error.message, exit(for: error.code).rawValue)
+        case let error as PlanRefusal: (error.message, CLIExit.badData.rawValue)
         case let error as AccessError: (error.message, exit(for: error.code).rawValue)
         default: other(error)
         }

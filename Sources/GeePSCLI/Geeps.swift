@@ -27,6 +27,7 @@ struct GeepsCommand: ParsableCommand {
               geeps train Examples/digits.yaml
               geeps train Examples/digits.yaml --workers 3 --set optimizer.lr=0.05
               geeps config                  the keys of a job file
+              geeps plan Examples/digits.yaml --budget 35%
               geeps simulate --seeds 1000
               geeps bench exchange --bytes 4200000
 
@@ -39,7 +40,8 @@ struct GeepsCommand: ParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            TrainCommand.self, ConfigCommand.self, SimulateCommand.self, BenchCommand.self,
+            TrainCommand.self, PlanCommand.self, ConfigCommand.self, SimulateCommand.self,
+            BenchCommand.self,
         ])
 }
 

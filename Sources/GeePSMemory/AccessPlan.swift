@@ -85,6 +85,8 @@ public struct AccessRecorder: Sendable {
     }
     /// The iteration ends.
     public mutating func clock() { note(.clock, 0) }
+    /// Any step.
+    public mutating func append(_ access: Access) { accesses.append(access) }
 
     /// What was recorded.
     public var plan: AccessPlan { AccessPlan(accesses) }

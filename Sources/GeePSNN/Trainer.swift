@@ -242,20 +242,8 @@ public final class Trainer {
 
     /// The iteration as the parameter server sees it; mirrors `run`.
     private func record(_ recorder: inout AccessRecorder) {
-        for step in network.steps {
-            for access in step.accesses {
-                recorder.local(locals[access.tensor], fetch: access.fetch)
-            }
-            if let read = step.parametersRead { recorder.read(batches[read]) }
-            if let updated = step.parametersUpdated {
-                recorder.update(batches[updated])
-                recorder.endUpdate(batches[updated])
-            }
-            if let read = step.parametersRead { recorder.endRead(batches[read]) }
-            for access in step.accesses {
-                recorder.endLocal(locals[access.tensor], keep: access.keep)
-            }
-        }
-        recorder.clock()
+        let accesses = network.accesses(
+            rowBatches: batches.map(\.id), localBatches: locals.map(\.id))
+        for access in accesses { recorder.append(access) }
     }
 }

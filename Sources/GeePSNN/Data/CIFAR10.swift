@@ -1,8 +1,10 @@
 /// CIFAR-10's binary version: records of a label byte and 3 x 32 x 32 bytes, red plane first (Krizhevsky 2009).
 public enum CIFAR10 {
-    private static let shape = Shape(channels: 3, height: 32, width: 32)
+    /// Of one image.
+    public static let shape = Shape(channels: 3, height: 32, width: 32)
     private static var recordBytes: Int { 1 + shape.count }
-    private static let classCount = 10
+    /// Labels are below this.
+    public static let classCount = 10
 
     /// Reads `data_batch_1.bin` to `data_batch_5.bin`, or `test_batch.bin`, of a directory; each may be gzip.
     ///

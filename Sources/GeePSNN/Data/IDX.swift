@@ -18,6 +18,18 @@ public enum IDX {
         return try load(images: images, labels: labels, classCount: classCount)
     }
 
+    /// Of one image of a directory, read from the header alone.
+    ///
+    /// - Throws: as `load`.
+    public static func shape(directory: String, split: DataSplit) throws(NNError) -> Shape {
+        let prefix = split == .train ? "train" : "t10k"
+        var file = try DataFile(
+            path: try DataFile.find(names("\(prefix)-images", "idx3"), in: directory))
+        let header = try readHeader(&file, magic: 0x0803, dimensions: 3)
+        guard header.allSatisfy({ $0 > 0 }) else { throw emptyImages(file.path, header) }
+        return Shape(channels: 1, height: header[1], width: header[2])
+    }
+
     /// Reads a file of images and its file of labels.
     ///
     /// - Throws: as above; also when the counts differ or a label is not below `classCount`.
@@ -26,12 +38,7 @@ public enum IDX {
     ) throws(NNError) -> ByteImages {
         var file = try DataFile(path: imagePath)
         let header = try readHeader(&file, magic: 0x0803, dimensions: 3)
-        guard header.allSatisfy({ $0 > 0 }) else {
-            throw NNError(
-                .format,
-                "\(imagePath), offset 4: found \(header[0]) images of \(header[1]) x \(header[2]), expected "
-                    + "at least 1 of each")
-        }
+        guard header.allSatisfy({ $0 > 0 }) else { throw emptyImages(imagePath, header) }
         let pixels = try file.read(header[0] * header[1] * header[2], "the images")
         try file.expectEnd()
         let labels = try readLabels(labelPath, count: header[0], imagePath, classCount)
@@ -42,6 +49,13 @@ public enum IDX {
 
     private static func names(_ stem: String, _ kind: String) -> [String] {
         ["\(stem)-\(kind)-ubyte", "\(stem).\(kind)-ubyte"].flatMap { [$0, "\($0).gz"] }
+    }
+
+    private static func emptyImages(_ path: String, _ header: [Int]) -> NNError {
+        NNError(
+            .format,
+            "\(path), offset 4: found \(header[0]) images of \(header[1]) x \(header[2]), expected "
+                + "at least 1 of each")
     }
 
     private static func readLabels(

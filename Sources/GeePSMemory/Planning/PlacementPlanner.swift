@@ -1,0 +1,179 @@
+import GeePSCore
+
+/// Plans one problem, for one budget or many.
+///
+/// Candidates are made for a fixed grid of capacities, by both policies, whatever the budget; the plan for a
+/// budget is the candidate that moves least among those that fit. So a larger budget never moves more, and
+/// never more than the paper's policy (decision 0009). Candidates get offsets only when they are looked at.
+///
+/// One thread at a time.
+public final class PlacementPlanner {
+    /// What is planned; its budget is the default of `placement`.
+    public let problem: PlanProblem
+    let outline: PlanOutline
+    private let base: Candidate
+    private let everything: Candidate
+    private var candidates: [Candidate] = []
+    private let gridPoints: Int
+
+    /// Prepares to plan.
+    ///
+    /// - Throws: a refusal of code `.malformed` when acquires and releases do not pair up.
+    public convenience init(_ problem: PlanProblem) throws(PlanRefusal) {
+        try self.init(problem, gridPoints: 64)
+    }
+
+    /// The same, with another number of capacities to make candidates for.
+    package init(_ problem: PlanProblem, gridPoints: Int) throws(PlanRefusal) {
+        self.problem = problem
+        self.gridPoints = gridPoints
+        outline = try PlanOutline(problem)
+        precondition(
+            problem.phaseNanoseconds.isEmpty
+                || problem.phaseNanoseconds.count == outline.phaseCount,
+            "the iteration has \(outline.phaseCount) phases, got times for "
+                + "\(problem.phaseNanoseconds.count)")
+        let least = SelectionDraft(problem, outline)
+        base = Candidate(least, limit: least.load.peak)
+        var all = SelectionDraft(problem, outline)
+        all.chooseByBenefit(within: .max / 4)
+        everything = Candidate(all, limit: all.load.peak, mayNarrow: false)
+    }
+
+    /// The placement for `problem`.
+    public static func placement(for problem: PlanProblem) throws(PlanRefusal) -> Placement {
+        try PlacementPlanner(problem).placement()
+    }
+
+    /// Phases of the iteration.
+    public var phaseCount: Int { outline.phaseCount }
+
+    /// The least budget that is accepted.
+    public var leastBytes: Int { base.packing.height + problem.fixedBytes }
+
+    /// The budget from which on all that is worth keeping stays.
+    public var fullBytes: Int { max(leastBytes, everything.packing.height + problem.fixedBytes) }
+
+    /// The placement that moves least within the problem's budget.
+    ///
+    /// - Throws: a refusal that names the least budget.
+    public func placement() throws(PlanRefusal) -> Placement {
+        try placement(budgetBytes: problem.budgetBytes, policy: problem.policy)
+    }
+
+    /// The placement that moves least within `budgetBytes`; nil for any budget.
+    ///
+    /// - Throws: a refusal that names the least budget.
+    public func placement(
+        budgetBytes: Int?, policy: PlanPolicy = .benefit
+    ) throws(PlanRefusal) -> Placement {
+        let capacity = (budgetBytes ?? .max) - problem.fixedBytes
+        guard capacity >= base.packing.height else {
+            throw refusal(budgetBytes: budgetBytes ?? 0)
+        }
+        makeCandidates()
+        for candidate in candidates
+        where (policy == .benefit || candidate.isPaperOnly) && candidate.leastCapacity <= capacity {
+            guard max(candidate.packing.height, candidate.leastCapacity) <= capacity else {
+                continue
+            }
+            return finish(candidate, capacity)
+        }
+        return finish(base, capacity)
+    }
+
+    // MARK: Candidates
+
+    private func makeCandidates() {
+        guard candidates.isEmpty else { return }
+        let least = base.packing.height
+        var paperFull = SelectionDraft(problem, outline).paperFullBytes
+        paperFull = max(paperFull, everything.packing.height, least)
+        candidates = [base, everything]
+        for point in 0...gridPoints {
+            let ours = least + (fullBytes - problem.fixedBytes - least) * point / gridPoints
+            var draft = SelectionDraft(problem, outline)
+            draft.chooseByBenefit(within: ours)
+            candidates.append(Candidate(draft, limit: ours))
+            let theirs = least + (paperFull - least) * point / gridPoints
+            if let candidate = paperCandidate(within: theirs) { candidates.append(candidate) }
+        }
+        // Equal traffic: ours before the paper's, then the one with more room to overlap copies.
+        let order = candidates.indices.sorted { first, second in
+            let (one, other) = (candidates[first], candidates[second])
+            if one.bytesMoved != other.bytesMoved { return one.bytesMoved < other.bytesMoved }
+            if one.isPaperOnly != other.isPaperOnly { return other.isPaperOnly }
+            return first > second
+        }
+        candidates = order.map { candidates[$0] }
+    }
+
+    private func paperCandidate(within capacityBytes: Int) -> Candidate? {
+        for factor in [2, 1] {
+            var draft = SelectionDraft(problem, outline)
+            guard draft.chooseAsPaper(within: capacityBytes, poolFactor: factor) else { continue }
+            return Candidate(draft, limit: capacityBytes, isPaperOnly: true)
+        }
+        return nil
+    }
+
+    /// Gives copies more room beside their neighbours, as far as the budget has any left.
+    private func finish(_ candidate: Candidate, _ capacity: Int) -> Placement {
+        var best = candidate.placement
+        best.forecast = forecast(of: best)
+        var draft = candidate.draft
+        for depth in 1...Self.depthMost {
+            draft.grantWindows(within: capacity, depth: depth)
+            let wider = Candidate(draft, limit: capacity)
+            guard wider.packing.height <= capacity else { break }
+            var placement = wider.placement
+            placement.forecast = forecast(of: placement)
+            if placement.isFaster(than: best) { best = placement }
+        }
+        return best
+    }
+
+    /// Phases that a copy may take at most.
+    private static let depthMost = 4
+}
+
+extension Placement {
+    /// By forecast where there is one; otherwise by how many copies have no room to overlap, and then by room.
+    fileprivate func isFaster(than other: Placement) -> Bool {
+        if let forecast, let slower = other.forecast {
+            return forecast.iterationNanoseconds < slower.iterationNanoseconds
+        }
+        if singleBufferedCount != other.singleBufferedCount {
+            return singleBufferedCount < other.singleBufferedCount
+        }
+        return phaseBytes.reduce(0, +) > other.phaseBytes.reduce(0, +)
+    }
+}
+
+/// A selection made for some capacity, with offsets once they are asked for.
+private final class Candidate {
+    let draft: SelectionDraft
+    let bytesMoved: Int
+    /// Never needs less than this.
+    let leastCapacity: Int
+    let isPaperOnly: Bool
+    private let limit: Int
+    private let mayNarrow: Bool
+    private lazy var list = StayList(draft)
+    private(set) lazy var packing = Packing.pack(
+        list.pieces, phaseCount: draft.outline.phaseCount, limit: limit, mayNarrow: mayNarrow)
+
+    init(
+        _ draft: SelectionDraft, limit: Int, isPaperOnly: Bool = false, mayNarrow: Bool = true
+    ) {
+        self.draft = draft
+        self.limit = limit
+        self.isPaperOnly = isPaperOnly
+        self.mayNarrow = mayNarrow
+        let traffic = draft.traffic
+        bytesMoved = traffic.bytesIn + traffic.bytesOut
+        leastCapacity = max(isPaperOnly ? limit : 0, draft.narrowPeak)
+    }
+
+    var placement: Placement { Placement(draft, list, packing) }
+}

@@ -1,0 +1,109 @@
+import GeePSMemory
+import Testing
+
+/// Small iterations whose placement can be found by hand.
+@Suite struct PlacementTests {
+    private let kilo = 1024
+
+    private func plan(_ sketch: NetworkSketch, budget: Int?) throws -> Placement {
+        try PlacementPlanner(sketch.problem).placement(budgetBytes: budget)
+    }
+
+    private func clocked(_ build: (inout NetworkSketch) -> Void) -> NetworkSketch {
+        var sketch = NetworkSketch()
+        build(&sketch)
+        sketch.problem.accesses.append(Access(.clock))
+        return sketch
+    }
+
+    @Test func contentThatNobodyFetchesLaterNeedsNoHostMemory() throws {
+        let sketch = clocked { net in
+            let item = net.local("scratch", kilo)
+            net.step([(item, false, true)], read: nil, update: nil)
+            let other = net.local("other", kilo)
+            net.step([(other, false, true)], read: nil, update: nil)
+        }
+        let placement = try plan(sketch, budget: kilo)
+        #expect(placement.homes == [.transient, .transient])
+        #expect(placement.bytesMoved == 0)
+        #expect(placement.arenaBytes == kilo)
+    }
+
+    @Test func ofTwoActivationsTheOneThatFitsStays() throws {
+        // Made in steps 0 and 1, used again in 4 and 5; beside them 2 kB are busy in step 2 and 3.
+        let sketch = clocked { net in
+            let first = net.local("first", 4 * kilo)
+            let second = net.local("second", kilo)
+            let busy = net.local("busy", 2 * kilo)
+            net.step([(first, false, true)], read: nil, update: nil)
+            net.step([(second, false, true)], read: nil, update: nil)
+            for _ in 0..<4 { net.step([(busy, false, false)], read: nil, update: nil) }
+            net.step([(second, true, false)], read: nil, update: nil)
+            net.step([(first, true, false)], read: nil, update: nil)
+        }
+        let placement = try plan(sketch, budget: 4 * kilo)
+        #expect(placement.homes[0] == .moves)
+        #expect(placement.homes[1] == .transient)
+        #expect(placement.bytesIn == 4 * kilo && placement.bytesOut == 4 * kilo)
+    }
+
+    @Test func keepIsStickyAcrossHoldersThatOverlap() throws {
+        var problem = clocked { net in _ = net.local("shared", kilo) }.problem
+        problem.locals.append(PlanProblem.Local(name: "large", byteCount: 4 * kilo))
+        problem.accesses = [
+            Access(.local, batch: 0), Access(.local, batch: 0),
+            Access(.endLocal, batch: 0, matters: true), Access(.endLocal, batch: 0),
+            Access(.local, batch: 1), Access(.endLocal, batch: 1), Access(.local, batch: 1),
+            Access(.endLocal, batch: 1), Access(.local, batch: 1), Access(.endLocal, batch: 1),
+            Access(.local, batch: 0, matters: true), Access(.endLocal, batch: 0), Access(.clock),
+        ]
+        let placement = try PlacementPlanner(problem).placement(budgetBytes: 4 * kilo)
+        #expect(placement.bytesOut == kilo && placement.bytesIn == kilo)
+    }
+
+    @Test func aCacheOnTheDeviceLendsRunsInPlaceAndGathersLists() throws {
+        for isRun in [true, false] {
+            let sketch = clocked { net in
+                let batch = net.table("layer", kilo, isRun)
+                net.step([], read: batch, update: nil)
+                net.step([], read: batch, update: batch)
+                net.step([], read: batch, update: nil)
+            }
+            let placement = try plan(sketch, budget: nil)
+            #expect(placement.cacheHomes == [.device])
+            #expect(placement.stays.contains { $0.item == .read(0) } == !isRun)
+            #expect(placement.bytesIn == kilo, "only the rows that arrive")
+            #expect(placement.bytesOut == kilo, "only the update")
+        }
+    }
+
+    @Test func copiesOverlapComputeWhereThereIsRoomAndWaitWhereThereIsNone() throws {
+        var problem = clocked { net in
+            let items = (0..<6).map { net.local("item\($0)", 6000) }
+            for item in items { net.step([(item, true, true)], read: nil, update: nil) }
+        }.problem
+        problem.phaseNanoseconds = Array(repeating: 10_000, count: 6)
+        problem.link = PlanLink(bytesPerSecondIn: 1e9, bytesPerSecondOut: 1e9)
+        let planner = try PlacementPlanner(problem)
+        let least = try planner.placement(budgetBytes: planner.leastBytes)
+        // In, compute and out follow one another: 6 + 10 + 6 microseconds a step.
+        #expect(least.forecast?.iterationNanoseconds == 6 * 22_000)
+        let triple = try planner.placement(budgetBytes: 3 * planner.leastBytes)
+        #expect(triple.forecast?.stallNanoseconds == 0)
+        #expect(triple.bytesOfLocalData > 0)
+    }
+
+    @Test func noStayIsReadyBeforeItsContentWasSaved() throws {
+        let sketch = clocked { net in
+            let momentum = net.local("momentum", 4 * kilo)
+            net.step([(momentum, true, true)], read: nil, update: nil)
+            let busy = net.local("busy", 4 * kilo)
+            for _ in 0..<3 { net.step([(busy, false, false)], read: nil, update: nil) }
+        }
+        let placement = try plan(sketch, budget: 4 * kilo)
+        let stay = try #require(placement.stays.first { $0.item == .local(0) })
+        #expect(stay.fetchesIn && stay.savesOut)
+        #expect(stay.source?.iterationsBack == 1)
+        #expect(stay.predecessors.map(\.iterationsBack) == [1])
+    }
+}
