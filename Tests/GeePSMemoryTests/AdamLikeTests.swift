@@ -1,7 +1,7 @@
 import GeePSMemory
 import Testing
 
-/// The network that the paper's memory figures are about (§5.3, Fig. 11): 5 convolutions, 3 linear layers of
+/// The network that the paper's memory figures are about (§5.3, figure 11): 5 convolutions, 3 linear layers of
 /// 3000, 3000 and 22000 outputs, 200 images of 3 x 227 x 227.
 @Suite struct AdamLikeTests {
     private static let images = 200

@@ -4,6 +4,7 @@ import GeePSNN
 /// How many threads compute the layers of a worker.
 enum ThreadChoice {
     /// Multiply-adds of a step's forward pass that are worth a thread of their own: some milliseconds of work.
+    ///
     /// Below, starting and joining threads costs more than they save, and ten times as much on cores that are
     /// busy otherwise (measured: LeNet on digits, two threads on a loaded machine: a tenth of the speed of one).
     static let workPerThread = 20_000_000
