@@ -1,14 +1,21 @@
 import GeePSMemory
+import Glibc
 import Testing
 
 @Suite struct PlacementPlannerTests {
-    /// Ten tests' worth of seeds from `first` on.
-    static func blocks(from first: UInt64, count: UInt64 = 500) -> [Range<UInt64>] {
+    /// Seeds from `first` on, in ten parts; `GEEPS_PLAN_SEEDS` asks for more of them.
+    static func blocks(from first: UInt64) -> [Range<UInt64>] {
+        let wish = getenv("GEEPS_PLAN_SEEDS").flatMap { UInt64(String(cString: $0)) }
+        let count = max(10, wish ?? 250)
+        return blocks(from: first, count: count)
+    }
+
+    private static func blocks(from first: UInt64, count: UInt64) -> [Range<UInt64>] {
         (0..<10).map { (first + count / 10 * $0)..<(first + count / 10 * ($0 + 1)) }
     }
 
     static func planner(_ problem: PlanProblem) throws -> PlacementPlanner {
-        try PlacementPlanner(problem, gridPoints: 12)
+        try PlacementPlanner(problem, gridPoints: 8)
     }
 
     @Test(arguments: blocks(from: 10000))
@@ -32,7 +39,7 @@ import Testing
         for seed in seeds {
             let planner = try Self.planner(PlanGenerator.problem(seed: seed))
             var previous = [Int.max, Int.max]
-            for budget in Self.budgets(planner, steps: 9) {
+            for budget in Self.budgets(planner, steps: 7) {
                 let ours = try planner.placement(budgetBytes: budget)
                 let theirs = try planner.placement(budgetBytes: budget, policy: .paper)
                 #expect(ours.bytesMoved <= previous[0], "seed \(seed), budget \(budget)")
@@ -80,7 +87,7 @@ import Testing
     }
 
     /// From the least to more than everything.
-    static func budgets(_ planner: PlacementPlanner, steps: Int = 4) -> [Int] {
+    static func budgets(_ planner: PlacementPlanner, steps: Int = 3) -> [Int] {
         let least = planner.leastBytes
         let most = planner.fullBytes + (planner.fullBytes - least) / 2 + 64
         return (0..<steps).map { least + (most - least) * $0 / (steps - 1) }

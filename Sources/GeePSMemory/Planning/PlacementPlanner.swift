@@ -123,7 +123,9 @@ public final class PlacementPlanner {
         best.forecast = forecast(of: best)
         var draft = candidate.draft
         for depth in 1...Self.depthMost {
+            let load = draft.load.bytes
             draft.grantWindows(within: capacity, depth: depth)
+            if draft.load.bytes == load && depth > 1 { break }
             let wider = Candidate(draft, limit: capacity)
             guard wider.packing.height <= capacity else { break }
             var placement = wider.placement
