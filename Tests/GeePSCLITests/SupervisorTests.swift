@@ -34,6 +34,16 @@ private func supervise(
     return (outcome, log, String(decoding: bytes.prefix(max(0, count)), as: UTF8.self))
 }
 
+/// Two ranks that set a trap and then do nothing; rank 1 says "ready" when both have set it.
+private func trapping(_ trap: String) -> [String] {
+    let marker = "/tmp/geeps-supervisor-\(getpid())-\(UInt64.random(in: .min ... .max))"
+    let idle = "while :; do sleep 0.05; done"
+    return [
+        "trap \(trap); : > \(marker); \(idle)",
+        "trap \(trap); while [ ! -e \(marker) ]; do sleep 0.02; done; rm \(marker); echo ready; \(idle)",
+    ]
+}
+
 @Suite struct SupervisorTests {
     @Test func whenAllEndWellTheJobDoes() throws {
         let result = try supervise(["exit 0", "exit 0", "exit 0"])
@@ -86,10 +96,8 @@ private func supervise(
     @Test(arguments: [SIGINT, SIGTERM])
     func aSignalReachesEveryRank(signal: Int32) throws {
         let name = signal == SIGINT ? "INT" : "TERM"
-        let script =
-            "trap 'echo got \(name); exit 75' \(name); echo ready; while :; do sleep 0.05; done"
-        // Rank 0 is ready by then: it was started first, and rank 1 waits a moment.
-        let result = try supervise([script, "sleep 0.3;" + script], signals: [signal])
+        let scripts = trapping("'echo got \(name); exit 75' \(name)")
+        let result = try supervise(scripts, signals: [signal])
         #expect(result.outcome.exitCode == 75)
         #expect(result.outcome.ends == [.exited(75), .exited(75)])
         // The shell may add a line about its child, which got the signal too.
@@ -98,8 +106,7 @@ private func supervise(
     }
 
     @Test func aSecondSignalKills() throws {
-        let script = "trap '' TERM INT; echo ready; while :; do sleep 0.05; done"
-        let result = try supervise([script, script], signals: [SIGTERM, SIGINT])
+        let result = try supervise(trapping("'' TERM INT"), signals: [SIGTERM, SIGINT])
         #expect(result.outcome.exitCode == 128 + SIGINT)
         #expect(result.outcome.ends == [.killed(signal: SIGKILL), .killed(signal: SIGKILL)])
     }
