@@ -13,6 +13,9 @@ public struct TableLayout: Hashable, Sendable {
     /// A table of `rowCount` rows of `rowWidth` values.
     public init(name: String, rowCount: Int, rowWidth: Int = Limits.rowWidthDefault) {
         precondition(rowCount > 0, "table \(name) needs at least one row, got \(rowCount)")
+        precondition(
+            rowCount <= Limits.tableRowsMaximum,
+            "table \(name) of \(rowCount) rows, at most \(Limits.tableRowsMaximum) can be indexed")
         precondition(rowWidth > 0, "table \(name) needs a positive row width, got \(rowWidth)")
         self.name = name
         self.rowCount = rowCount
