@@ -151,6 +151,7 @@ public final class Node: Sendable {
                 configuration: ClientConfiguration(
                     map: configuration.map, rank: configuration.rank,
                     staleness: configuration.staleness, waitTimeout: configuration.waitTimeout,
+                    memory: configuration.memory,
                     learningRate: { optimizer.learningRate(at: $0) }),
                 device: device, connections: connections)
         } catch {

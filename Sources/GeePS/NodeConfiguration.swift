@@ -1,4 +1,5 @@
 public import GeePSCore
+public import GeePSMemory
 public import GeePSTransport
 
 /// What a process must know to take part in a job.
@@ -37,6 +38,10 @@ public struct NodeConfiguration: Sendable {
     public var blockBytes = Limits.blockBytesDefault
     /// How far reads may lag.
     public var staleness = Staleness.bulkSynchronous
+    /// How this worker's device memory is managed; nil: everything stays on the device.
+    ///
+    /// Each worker may have its own.
+    public var memory: MemoryConfiguration?
     /// What keepers do with updates.
     public var optimizer: OptimizerConfiguration
     /// What else must be equal in all processes, "key: value" a line: the model, the data.

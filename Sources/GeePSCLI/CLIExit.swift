@@ -104,7 +104,8 @@ enum ErrorReport {
     static func exit(for code: AccessError.Code) -> CLIExit {
         switch code {
         case .peerLost, .deadline, .closed: .unavailable
-        case .outOfMemory, .protocolViolation: .internalError
+        case .budgetTooSmall: .badData
+        case .outOfMemory, .protocolViolation, .deviceFailed, .contentLost: .internalError
         }
     }
 

@@ -12,19 +12,22 @@ public struct ClientConfiguration: Sendable {
     public var staleness: Staleness
     /// Most time a read or an update waits before it fails with an error.
     public var waitTimeout: Duration
+    /// How device memory is managed; nil: everything stays on the device.
+    public var memory: MemoryConfiguration?
     /// Learning rate of the update that completes a tick; travels with every push.
     public var learningRate: @Sendable (UInt64) -> Double
 
     /// A configuration.
     public init(
         map: ShardMap, rank: Int, staleness: Staleness = .bulkSynchronous,
-        waitTimeout: Duration = .seconds(120),
+        waitTimeout: Duration = .seconds(120), memory: MemoryConfiguration? = nil,
         learningRate: @escaping @Sendable (UInt64) -> Double
     ) {
         self.map = map
         self.rank = rank
         self.staleness = staleness
         self.waitTimeout = waitTimeout
+        self.memory = memory
         self.learningRate = learningRate
     }
 }
@@ -61,9 +64,11 @@ public final class Client: Sendable {
         self.configuration = configuration
         self.device = device
         store = try Store(configuration: configuration, device: device, connections: connections)
-        manager = AccessManager(
+        var memory = configuration.memory
+        memory?.waitTimeout = configuration.waitTimeout
+        manager = try AccessManager(
             tables: configuration.map.tables, store: store, device: device,
-            staleness: configuration.staleness)
+            staleness: configuration.staleness, memory: memory)
         store.start()
     }
 
@@ -84,7 +89,7 @@ public final class Client: Sendable {
         try manager.batch(of: table, rows: rows)
     }
 
-    /// Makes room for data of this worker only.
+    /// Makes room for data of this worker only; where memory is managed, when it is used.
     public func localBatch(name: String, byteCount: Int, for purpose: MemoryPurpose = .localData)
         throws(AccessError) -> LocalBatch
     {
@@ -101,17 +106,32 @@ public final class Client: Sendable {
         precondition(
             values.count <= layout.valueCount,
             "table \(layout.name) holds \(layout.valueCount) values, got \(values.count)")
-        let log = try store.log(of: table, tick: .zero, isOverwritten: false)
-        if let source = values.baseAddress { device.copy(source, count: values.count, into: log) }
-        store.initialise(table)
+        try store.initialise(table, values: values)
     }
 
     /// Records an iteration without data and follows it from now on (the dry run, GeePS §4.1).
-    public func dryRun(_ iteration: (inout AccessRecorder) -> Void) {
+    ///
+    /// - Parameter placement: where managed memory has what; nil to make one.
+    /// - Throws: in managed memory only: `.budgetTooSmall`, with the least budget and what would do;
+    ///   `.outOfMemory`.
+    public func dryRun(
+        placement: Placement? = nil, _ iteration: (inout AccessRecorder) -> Void
+    ) throws(AccessError) {
         var recorder = AccessRecorder()
         iteration(&recorder)
-        manager.follow(recorder.plan)
+        try manager.follow(recorder.plan, placement: placement)
     }
+
+    /// Where the application's kernels run, if not on its own thread: buffers are then ready for, and given back
+    /// in, the order of this stream's work.
+    ///
+    /// Managed memory only; set before the dry run.
+    public func setApplicationStream(_ stream: (any DeviceStream)?) {
+        manager.applicationStream = stream
+    }
+
+    /// The placement that is followed; nil where none is.
+    public var placement: Placement? { manager.placement }
 
     // MARK: An iteration
 
@@ -151,13 +171,17 @@ public final class Client: Sendable {
     }
 
     /// Lends local data: with `fetch` what was kept last, without it anything.
-    public func local(_ batch: LocalBatch, fetch: Bool) -> LocalBuffer {
+    ///
+    /// - Throws: where memory is managed: what went wrong bringing it in, `.outOfMemory` or `.contentLost`
+    ///   outside the plan.
+    public func local(_ batch: LocalBatch, fetch: Bool) throws(AccessError) -> LocalBuffer {
         let start = monotonicNanoseconds()
         defer { store.countStall(since: start) }
-        return manager.local(batch, fetch: fetch)
+        return try manager.local(batch, fetch: fetch)
     }
 
-    /// Ends the iteration; never waits.
+    /// Ends the iteration; never waits, unless it was not the planned one and memory is managed: it is then laid
+    /// out anew.
     ///
     /// Tables that were not updated are committed without an update.
     @discardableResult
@@ -168,7 +192,7 @@ public final class Client: Sendable {
     /// What has been counted since the start.
     public var counters: ClientCounters {
         ClientCounters(
-            access: manager.counters, waits: store.waits,
+            access: manager.counters, memory: manager.managedCounters, waits: store.waits,
             stallNanoseconds: store.stallNanoseconds,
             bytesSent: store.bytesSent, bytesReceived: store.bytesReceived)
     }
@@ -192,6 +216,8 @@ public final class Client: Sendable {
 public struct ClientCounters: Sendable, Hashable {
     /// Buffers lent, copies, deviations.
     public var access: AccessCounters
+    /// Copies and waits of managed memory; nil where memory is not managed.
+    public var memory: ManagedCounters?
     /// By table: waits for its rows and its update logs, of the application and of the allocator.
     public var waits: [WaitCounters]
     /// Time the application spent inside read, update and local.

@@ -21,7 +21,10 @@ final class Store: ParameterStore {
             do throws(DeviceError) {
                 tables.append(
                     try TableCopy(
-                        index: table, map: map, device: device, staleness: configuration.staleness,
+                        index: table, map: map, device: device,
+                        placement: configuration.memory.map {
+                            .host(prefersPinned: $0.prefersPinnedHost)
+                        } ?? .device, staleness: configuration.staleness,
                         waitTimeout: configuration.waitTimeout, keeperName: { keeperNames[$0] }))
             } catch {
                 throw AccessError(
@@ -52,7 +55,8 @@ final class Store: ParameterStore {
         }
     }
 
-    func initialise(_ table: TableIndex) {
+    func initialise(_ table: TableIndex, values: UnsafeBufferPointer<Float>) throws(AccessError) {
+        try tables[table].initialise(values)
         for lane in lanes { lane.initialise(table: table) }
     }
 
@@ -91,6 +95,14 @@ final class Store: ParameterStore {
     func withStableRows<R>(of table: TableIndex, _ body: (UnsafePointer<Float>) -> R) -> R {
         tables[table].withStableRows(body)
     }
+
+    func lendRows<R>(
+        of table: TableIndex, to stream: any DeviceStream, _ body: (UnsafePointer<Float>) -> R
+    ) -> R {
+        tables[table].lendRows(to: stream, body)
+    }
+
+    func mirror(_ table: TableIndex, into mirror: RowMirror?) { tables[table].setMirror(mirror) }
 
     func log(of table: TableIndex, tick: Tick, isOverwritten: Bool) throws(AccessError)
         -> UnsafeMutablePointer<Float>

@@ -8,8 +8,12 @@ final class TableCopy: @unchecked Sendable {
     let index: TableIndex
     let layout: TableLayout
     private let blocks: [Block]
-    private let cache: DeviceBuffer
+    private let cache: TableMemory
     private let device: any Device
+    private let placement: TableMemory.Kind
+    // Managed memory: device work that reads the cached rows; where they are mirrored. Guarded by `rowsLock`.
+    private let rowsAreRead: (any DeviceEvent)?
+    private var mirror: RowMirror?
     private let logsMaximum: Int
     private let waitTimeout: Duration
     private let waitNanoseconds: UInt64
@@ -34,14 +38,14 @@ final class TableCopy: @unchecked Sendable {
 
     /// The update of one tick.
     private final class Log {
-        let buffer: DeviceBuffer
+        let memory: TableMemory
         var tick: UInt64?
-        init(_ buffer: consuming DeviceBuffer) { self.buffer = buffer }
+        init(_ memory: TableMemory) { self.memory = memory }
     }
 
     init(
-        index: TableIndex, map: ShardMap, device: any Device, staleness: Staleness,
-        waitTimeout: Duration, keeperName: @escaping @Sendable (Int) -> String
+        index: TableIndex, map: ShardMap, device: any Device, placement: TableMemory.Kind,
+        staleness: Staleness, waitTimeout: Duration, keeperName: @escaping @Sendable (Int) -> String
     ) throws(DeviceError) {
         self.index = index
         layout = map.tables[index]
@@ -55,10 +59,21 @@ final class TableCopy: @unchecked Sendable {
         case .clocks(let lag): logsMaximum = 2 + Int(lag)
         case .unbounded: logsMaximum = 4
         }
-        cache = try device.allocate(byteCount: layout.byteCount, for: .parameterCache)
+        self.placement = placement
+        cache = try TableMemory(
+            byteCount: layout.byteCount, for: .parameterCache, placement, on: device)
+        rowsAreRead = placement.isHost ? try device.makeEvent() : nil
         state = State(
             ages: Array(repeating: nil, count: blocks.count),
             acknowledged: Array(repeating: 0, count: blocks.count), laggards: blocks.count)
+        guard placement.isHost else { return }
+        // Managed memory allocates nothing once a plan is followed.
+        for _ in 0..<logsMaximum {
+            state.logs.append(
+                Log(
+                    try TableMemory(
+                        byteCount: layout.byteCount, for: .updateLog, placement, on: device)))
+        }
     }
 
     // MARK: Rows
@@ -75,14 +90,47 @@ final class TableCopy: @unchecked Sendable {
         rowsLock.withLock { body(rows) }
     }
 
+    /// Managed memory: `body` puts work on `stream` that reads the rows; `store` waits until it is done.
+    func lendRows<R>(to stream: any DeviceStream, _ body: (UnsafePointer<Float>) -> R) -> R {
+        rowsLock.withLock {
+            defer { if let rowsAreRead { stream.record(rowsAreRead) } }
+            return body(rows)
+        }
+    }
+
+    /// Managed memory: keeps `mirror` the same as the rows.
+    func setMirror(_ mirror: RowMirror?) {
+        rowsLock.withLock {
+            self.mirror = mirror
+            mirror?.update(from: rows, byteOffset: 0, byteCount: layout.byteCount)
+        }
+    }
+
     /// Writes fresh rows of block number `block` of this table to the cache; `stored` makes them visible.
     func store(_ payload: UnsafeRawBufferPointer, block: Int) {
         guard let source = payload.baseAddress else { return }
         let first = blocks[block].rows.lowerBound * layout.rowWidth
+        let values = source.assumingMemoryBound(to: Float.self)
+        let count = payload.count / MemoryLayout<Float>.stride
         rowsLock.withLock {
-            device.copy(
-                source.assumingMemoryBound(to: Float.self),
-                count: payload.count / MemoryLayout<Float>.stride, into: cache.floats + first)
+            // Bounded by copies under way. A failed one shows where the rows are used.
+            try? rowsAreRead?.wait()
+            mirror?.waitUntilIdle()
+            copy(values, count: count, into: cache.floats + first)
+            mirror?.update(
+                from: cache.floats + first, byteOffset: first * MemoryLayout<Float>.stride,
+                byteCount: payload.count)
+        }
+    }
+
+    /// Copies into the cache or into a log.
+    private func copy(
+        _ source: UnsafePointer<Float>, count: Int, into target: UnsafeMutablePointer<Float>
+    ) {
+        if placement.isHost {
+            Kernels.copy(source, to: target, count: count)
+        } else {
+            device.copy(source, count: count, into: target)
         }
     }
 
@@ -117,17 +165,29 @@ final class TableCopy: @unchecked Sendable {
     func log(tick: UInt64, isOverwritten: Bool) throws(AccessError) -> UnsafeMutablePointer<Float> {
         signal.lock()
         defer { signal.unlock() }
-        if let log = state.logs.first(where: { $0.tick == tick }) { return log.buffer.floats }
+        if let log = state.logs.first(where: { $0.tick == tick }) { return log.memory.floats }
         let log = try freeLog()
         log.tick = tick
-        if !isOverwritten { device.zero(log.buffer.floats, count: layout.valueCount) }
-        return log.buffer.floats
+        if !isOverwritten {
+            if placement.isHost {
+                Kernels.fill(log.memory.floats, with: 0, count: layout.valueCount)
+            } else {
+                device.zero(log.memory.floats, count: layout.valueCount)
+            }
+        }
+        return log.memory.floats
+    }
+
+    /// Puts initial values into the log of tick 0; values beyond them are zero.
+    func initialise(_ values: UnsafeBufferPointer<Float>) throws(AccessError) {
+        let log = try log(tick: 0, isOverwritten: false)
+        if let source = values.baseAddress { copy(source, count: values.count, into: log) }
     }
 
     /// Values to push for block number `block` and `tick`; nil when there was no update in that tick.
     func payload(block: Int, tick: UInt64) -> UnsafeRawBufferPointer? {
         let first: UnsafeMutablePointer<Float>? = signal.withLock {
-            state.logs.first { $0.tick == tick }?.buffer.floats
+            state.logs.first { $0.tick == tick }?.memory.floats
         }
         guard let first else { return nil }
         let rows = blocks[block].rows
@@ -196,7 +256,9 @@ final class TableCopy: @unchecked Sendable {
 
     private func newLog() throws(AccessError) -> Log {
         do {
-            let log = Log(try device.allocate(byteCount: layout.byteCount, for: .updateLog))
+            let log = Log(
+                try TableMemory(
+                    byteCount: layout.byteCount, for: .updateLog, placement, on: device))
             state.logs.append(log)
             return log
         } catch {

@@ -63,6 +63,12 @@ public protocol Device: AnyObject, Sendable {
     /// is made.
     var allocationCount: Int { get }
 
+    /// Copies `byteCount` bytes of host memory to device memory, and returns when they are there.
+    ///
+    /// For set-up: nothing else runs meanwhile.
+    func write(
+        _ source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int)
+
     /// `target[j] = source[indexes[j]]`, rows of `rowWidth` values.
     func gatherRows(
         _ source: UnsafePointer<Float>, indexes: UnsafePointer<UInt32>, count: Int, rowWidth: Int,

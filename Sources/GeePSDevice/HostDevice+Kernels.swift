@@ -1,4 +1,13 @@
+import Glibc
+
 extension HostDevice {
+    /// Copies bytes; no link is in the way of set-up.
+    public func write(
+        _ source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int
+    ) {
+        memcpy(target, source, byteCount)
+    }
+
     /// `target[j] = source[indexes[j]]`.
     public func gatherRows(
         _ source: UnsafePointer<Float>, indexes: UnsafePointer<UInt32>, count: Int, rowWidth: Int,

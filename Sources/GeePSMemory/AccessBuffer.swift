@@ -77,11 +77,23 @@ public struct LocalBuffer: ~Copyable {
 
 /// What a buffer is made of; plain data, owned by the buffer that carries it.
 struct Lease: Sendable {
+    /// What must be given back.
+    enum Memory: Sendable {
+        /// Nothing: it is the store's own, or the manager's.
+        case none
+        case pooled(PooledMemory)
+        /// Managed memory, and where it is.
+        case managed(ManagedMemory.Loan, HostAddress)
+    }
+
     let batch: Int
-    /// Memory of the pool to give back; nil where the buffer is the store's own memory.
-    let memory: PooledMemory?
+    let memory: Memory
     /// The access is part of the traced iteration.
     let isTraced: Bool
     /// Updates: the tick they belong to.
     var tick = Tick.zero
+    /// Updates in managed memory: where they are added to.
+    var log: HostAddress?
+    /// Rows lent in place.
+    var isInPlace = false
 }

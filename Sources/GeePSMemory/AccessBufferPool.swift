@@ -8,7 +8,7 @@ struct PooledMemory: @unchecked Sendable {
     fileprivate let sizeClass: Int
 }
 
-/// Device memory for access buffers, reused by size: after the first iterations nothing is allocated.
+/// Memory for access buffers, reused by size: after the first iterations nothing is allocated.
 final class AccessBufferPool: @unchecked Sendable {
     // Sendable: everything mutable is guarded by `signal`.
     private let device: any Device
@@ -17,7 +17,13 @@ final class AccessBufferPool: @unchecked Sendable {
     private var free: [[UnsafeMutablePointer<Float>]] = []
     private var pieces: [Piece] = []
 
-    init(device: any Device) { self.device = device }
+    private let isOnHost: Bool
+
+    /// A pool of device memory, or of host memory.
+    init(device: any Device, isOnHost: Bool = false) {
+        self.device = device
+        self.isOnHost = isOnHost
+    }
 
     /// Memory for `valueCount` values; its content is undefined.
     func take(valueCount: Int) throws(AccessError) -> PooledMemory {
@@ -28,11 +34,9 @@ final class AccessBufferPool: @unchecked Sendable {
             return PooledMemory(address: address, sizeClass: sizeClass)
         }
         do {
-            let piece = Piece(
-                try device.allocate(
-                    byteCount: valueCount * MemoryLayout<Float>.stride, for: .accessBuffers))
+            let piece = try newPiece(byteCount: valueCount * MemoryLayout<Float>.stride)
             pieces.append(piece)
-            return PooledMemory(address: piece.buffer.floats, sizeClass: sizeClass)
+            return PooledMemory(address: piece.floats, sizeClass: sizeClass)
         } catch {
             throw AccessError(
                 .outOfMemory, "access buffer of \(valueCount * 4) bytes: \(error.message)")
@@ -44,6 +48,17 @@ final class AccessBufferPool: @unchecked Sendable {
         signal.withLock { free[memory.sizeClass].append(memory.address) }
     }
 
+    private func newPiece(byteCount: Int) throws(DeviceError) -> Piece {
+        if isOnHost {
+            return .host(
+                HostPiece(
+                    try device.allocateHost(
+                        byteCount: byteCount, for: .accessBuffers, preferPinned: false)))
+        }
+        return .device(
+            DevicePiece(try device.allocate(byteCount: byteCount, for: .accessBuffers)))
+    }
+
     private func index(of valueCount: Int) -> Int {
         if let known = sizes.firstIndex(of: valueCount) { return known }
         sizes.append(valueCount)
@@ -53,7 +68,24 @@ final class AccessBufferPool: @unchecked Sendable {
 }
 
 /// Keeps pool memory alive; an array cannot hold noncopyable buffers.
-private final class Piece {
+private enum Piece {
+    case device(DevicePiece)
+    case host(HostPiece)
+
+    var floats: UnsafeMutablePointer<Float> {
+        switch self {
+        case .device(let piece): piece.buffer.floats
+        case .host(let piece): piece.buffer.floats
+        }
+    }
+}
+
+private final class DevicePiece {
     let buffer: DeviceBuffer
     init(_ buffer: consuming DeviceBuffer) { self.buffer = buffer }
+}
+
+private final class HostPiece {
+    let buffer: HostBuffer
+    init(_ buffer: consuming HostBuffer) { self.buffer = buffer }
 }

@@ -6,8 +6,14 @@ public struct AccessError: Error, Sendable, CustomStringConvertible {
         case peerLost
         /// A wait reached its deadline.
         case deadline
+        /// No placement fits the budget for device memory.
+        case budgetTooSmall
         /// The device has no room.
         case outOfMemory
+        /// Copies or kernels failed on the device.
+        case deviceFailed
+        /// Content that was to survive is gone, because the plan said that nobody would fetch it.
+        case contentLost
         /// The client was closed.
         case closed
         /// A peer sent what the protocol forbids.

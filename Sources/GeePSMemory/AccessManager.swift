@@ -8,35 +8,47 @@ public import GeePSDevice
 /// leaves (the pushers hold it back while such a buffer is out). All other reads are copies, gathered
 /// ahead by the allocator. An update that is its table's only one and covers it is written straight into
 /// the update log; all others are added to it by the reclaimer.
+///
+/// With managed memory a planned iteration lives where its placement says, and everything else is served by
+/// itself (`ManagedMemory`).
 public final class AccessManager: @unchecked Sendable {
     // Sendable: buffers are dropped wherever the application drops them, so `state` is guarded by `signal`;
-    // the tracker and the tick are touched by the application's thread only.
+    // the tracker, the tick and managed memory are touched by the application's thread only.
     let store: any ParameterStore
     let device: any Device
-    private let tables: [TableLayout]
-    private let pool: AccessBufferPool
-    private let signal = Signal()
-    private var state: State
-    private var tracker = AccessTracker()
-    private var batches: [RowBatch] = []
+    let tables: [TableLayout]
+    let managed: ManagedMemory?
+    let pool: AccessBufferPool
+    let signal = Signal()
+    var state: State
+    var tracker = AccessTracker()
+    var batches: [RowBatch] = []
     private var locals: [LocalStorage] = []
     private var allocator: Allocator?
     private var allocatorSequence = 0
     private var readOrdinals: [Int?] = []
-    private var lastUpdates: [Int?]
+    var lastUpdates: [Int?]
     private var updateCounts: [Int]
-    private var reclaimer: Reclaimer?
-    private var defaultStaleness: Staleness
+    var reclaimer: Reclaimer?
+    var defaultStaleness: Staleness
     /// No rows arrive before this worker's next update leaves, whatever single reads ask for.
-    private let isBulkSynchronousJob: Bool
+    let isBulkSynchronousJob: Bool
+    /// By table: sums of the iteration that are on the device and will be copied over a log as it is.
+    var openSums: [TableIndex: OpenSum] = [:]
+    /// The staleness was changed: the next clock plans anew.
+    private var mustReplan = false
 
-    private struct State {
+    struct State {
         var tick = Tick.zero
         // By table: reads lent in place; a clock that waits for them; the clock was raised this iteration.
         var inPlaceReads: [Int]
         var clockWaits: [Bool]
         var clockRaised: [Bool]
         var counters = AccessCounters()
+        // What a buffer that came back could not say itself.
+        var failure: AccessError?
+        // What the threads of a placement go by.
+        var staleness: Staleness
     }
 
     private final class LocalStorage {
@@ -45,13 +57,23 @@ public final class AccessManager: @unchecked Sendable {
     }
 
     /// A manager for `tables` over the client's `store`.
+    ///
+    /// - Parameter memory: nil where everything stays on the device, at one address.
+    /// - Throws: `.outOfMemory` when managed memory cannot be set up.
     public init(
-        tables: [TableLayout], store: any ParameterStore, device: any Device, staleness: Staleness
-    ) {
+        tables: [TableLayout], store: any ParameterStore, device: any Device, staleness: Staleness,
+        memory: MemoryConfiguration? = nil
+    ) throws(AccessError) {
         self.tables = tables
         self.store = store
         self.device = device
-        pool = AccessBufferPool(device: device)
+        var managed: ManagedMemory?
+        if let memory {
+            managed = try ManagedMemory(
+                memory, device: device, store: store, tableCount: tables.count)
+        }
+        self.managed = managed
+        pool = AccessBufferPool(device: device, isOnHost: managed != nil)
         defaultStaleness = staleness
         isBulkSynchronousJob = staleness == .bulkSynchronous
         lastUpdates = Array(repeating: nil, count: tables.count)
@@ -59,7 +81,7 @@ public final class AccessManager: @unchecked Sendable {
         state = State(
             inPlaceReads: Array(repeating: 0, count: tables.count),
             clockWaits: Array(repeating: false, count: tables.count),
-            clockRaised: Array(repeating: false, count: tables.count))
+            clockRaised: Array(repeating: false, count: tables.count), staleness: staleness)
         reclaimer = Reclaimer { [unowned self] work throws(AccessError) in try perform(work) }
     }
 
@@ -98,10 +120,16 @@ public final class AccessManager: @unchecked Sendable {
         }
     }
 
-    /// Makes room for data of this worker only.
+    /// Makes room for data of this worker only; in managed memory when it is used.
     public func localBatch(name: String, byteCount: Int, for purpose: MemoryPurpose = .localData)
         throws(AccessError) -> LocalBatch
     {
+        if let managed {
+            managed.locals.append(
+                ManagedMemory.LocalState(name: name, byteCount: byteCount, purpose: purpose))
+            return LocalBatch(
+                id: managed.locals.count - 1, name: name, byteCount: byteCount)
+        }
         do {
             locals.append(LocalStorage(try device.allocate(byteCount: byteCount, for: purpose)))
         } catch {
@@ -112,10 +140,25 @@ public final class AccessManager: @unchecked Sendable {
 
     /// Follows `plan` from the next access on: the allocator runs ahead of it, and a table's clock is
     /// raised at its last update instead of at `clock()`.
-    public func follow(_ plan: AccessPlan) {
+    ///
+    /// - Parameter placement: where managed memory has what; nil to make one.
+    /// - Throws: in managed memory `.budgetTooSmall` with what would do, and `.outOfMemory`.
+    public func follow(_ plan: AccessPlan, placement: Placement? = nil) throws(AccessError) {
         tracker.follow(plan)
-        adopt(plan)
+        try adopt(plan, placement)
     }
+
+    /// Where the application's kernels run, if not on its own thread: buffers are then ready for, and given back
+    /// in, the order of this stream's work.
+    ///
+    /// Managed memory only; set before the first plan.
+    public var applicationStream: (any DeviceStream)? {
+        get { managed?.application }
+        set { managed?.application = newValue }
+    }
+
+    /// The placement that is followed; nil where none is.
+    public var placement: Placement? { managed?.run?.placement }
 
     // MARK: An iteration
 
@@ -128,7 +171,13 @@ public final class AccessManager: @unchecked Sendable {
         set {
             guard newValue != defaultStaleness else { return }
             defaultStaleness = newValue
-            if let plan = tracker.plan { adopt(plan) }
+            signal.withLock { state.staleness = newValue }
+            if managed != nil {
+                // Not now: buffers may be held.
+                mustReplan = true
+            } else if let plan = tracker.plan {
+                do throws(AccessError) { try adopt(plan, nil) } catch { keep(error) }
+            }
         }
     }
 
@@ -142,9 +191,13 @@ public final class AccessManager: @unchecked Sendable {
         _ batch: RowBatch, staleness: Staleness? = nil, isPlanned: Bool = true
     ) throws(AccessError) -> ReadBuffer {
         try rethrowFailure()
-        let position = isPlanned ? tracker.note(Access(.read, batch: batch.id)) : nil
+        let position = isPlanned ? note(Access(.read, batch: batch.id)) : nil
         let staleness = staleness ?? defaultStaleness
         let least = staleness.leastAge(at: tick)
+        if isPlanned, let managed {
+            return try readManaged(
+                managed, batch, at: position, least: least, staleness: staleness)
+        }
         if isBulkSynchronousJob, staleness == .bulkSynchronous,
             case .run(let rows) = batch.selection
         {
@@ -172,41 +225,53 @@ public final class AccessManager: @unchecked Sendable {
         -> UpdateBuffer
     {
         try rethrowFailure()
-        _ = tracker.note(Access(.update, batch: batch.id))
+        let position = note(Access(.update, batch: batch.id))
         // After the clock was raised an update can only belong to the next tick.
         let isLate = hasRaised(batch.table)
         let target = isLate ? tick.next.next : tick.next
+        if let managed {
+            return try updateManaged(
+                managed, batch, at: isLate ? nil : position, tick: target,
+                isOverwritten: isOverwritten)
+        }
         let isAlone = batch.isWholeTable && updateCounts[batch.table] == 1 && !isLate
         // Taken here and not by the reclaimer: logs are handed out in the order of ticks, or a late absorb
         // could wait for a log that is only acknowledged after a clock that waits behind it.
         let log = try store.log(
             of: batch.table, tick: target, isOverwritten: isAlone && isOverwritten)
         if isAlone {
-            let lease = Lease(batch: batch.id, memory: nil, isTraced: true, tick: target)
+            let lease = Lease(batch: batch.id, memory: .none, isTraced: true, tick: target)
             return UpdateBuffer(
                 values: log, count: batch.valueCount, lease: lease, manager: self)
         }
         let memory = try pool.take(valueCount: batch.valueCount)
         if !isOverwritten { device.zero(memory.address, count: batch.valueCount) }
-        let lease = Lease(batch: batch.id, memory: memory, isTraced: true, tick: target)
+        let lease = Lease(batch: batch.id, memory: .pooled(memory), isTraced: true, tick: target)
         return UpdateBuffer(
             values: memory.address, count: batch.valueCount, lease: lease, manager: self)
     }
 
     /// Lends local data: with `fetch` what was kept last, without it anything.
-    public func local(_ batch: LocalBatch, fetch: Bool) -> LocalBuffer {
-        _ = tracker.note(Access(.local, batch: batch.id, matters: fetch))
+    ///
+    /// - Throws: managed memory only: what went wrong copying, `.outOfMemory` outside the plan, `.contentLost`.
+    public func local(_ batch: LocalBatch, fetch: Bool) throws(AccessError) -> LocalBuffer {
+        let position = note(Access(.local, batch: batch.id, matters: fetch))
+        if let managed {
+            try rethrowFailure()
+            return try localManaged(managed, batch, at: position, fetch: fetch)
+        }
         return LocalBuffer(
             address: locals[batch.id].buffer.address, byteCount: batch.byteCount,
-            lease: Lease(batch: batch.id, memory: nil, isTraced: true), manager: self)
+            lease: Lease(batch: batch.id, memory: .none, isTraced: true), manager: self)
     }
 
-    /// Ends the iteration; never waits.
+    /// Ends the iteration; waits only where it was not the planned one and managed memory is laid out anew.
     ///
     /// Tables not yet committed are committed.
     @discardableResult
     public func clock() -> Tick {
         let replanned = tracker.clock()
+        if replanned != nil { abandonPlacement() }
         for table in tables.indices where !hasRaised(table) { requestClock(of: table) }
         let tick = signal.withLock { () -> Tick in
             state.tick = state.tick.next
@@ -214,12 +279,24 @@ public final class AccessManager: @unchecked Sendable {
             return state.tick
         }
         allocatorSequence += allocator?.readsPerIteration ?? 0
-        if let replanned { adopt(replanned) }
+        managed?.run?.clock()
+        let next = replanned ?? (mustReplan ? tracker.plan : nil)
+        mustReplan = false
+        guard let next else { return tick }
+        do throws(AccessError) {
+            try adopt(next, nil)
+        } catch {
+            // Accesses are then served one by one; a budget that is too small even for that says so there.
+            if error.code != .budgetTooSmall { keep(error) }
+        }
         return tick
     }
 
     /// Waits until every finished update is in the log and every raised clock is handed to the pushers.
-    public func drain() { reclaimer?.drain() }
+    public func drain() {
+        reclaimer?.drain()
+        managed?.drain()
+    }
 
     /// Ends the threads.
     ///
@@ -227,9 +304,14 @@ public final class AccessManager: @unchecked Sendable {
     public func close() {
         allocator?.stop()
         allocator = nil
+        managed?.stop()
         reclaimer?.stop()
         reclaimer = nil
+        managed?.close()
     }
+
+    /// What managed memory has counted; nil where memory is not managed.
+    public var managedCounters: ManagedCounters? { managed?.counters }
 
     /// What has been counted since the start.
     public var counters: AccessCounters {
@@ -239,46 +321,6 @@ public final class AccessManager: @unchecked Sendable {
             counters.replans = tracker.replans
             return counters
         }
-    }
-
-    // MARK: Buffers come back
-
-    func endRead(_ lease: Lease) {
-        if lease.isTraced { _ = tracker.note(Access(.endRead, batch: lease.batch)) }
-        if let memory = lease.memory {
-            pool.giveBack(memory)
-            return
-        }
-        let table = batches[lease.batch].table
-        let mustRaise = signal.withLock {
-            state.inPlaceReads[table] -= 1
-            guard state.inPlaceReads[table] == 0, state.clockWaits[table] else { return false }
-            state.clockWaits[table] = false
-            return true
-        }
-        if mustRaise { reclaimer?.send(.raiseClock(table)) }
-    }
-
-    func endUpdate(_ lease: Lease, isComplete: Bool) {
-        let batch = batches[lease.batch]
-        let position = tracker.note(Access(.endUpdate, batch: batch.id))
-        if isComplete {
-            signal.withLock { state.counters.updates += 1 }
-            if let memory = lease.memory {
-                // The clock may have been raised while the buffer was out.
-                let tick = hasRaised(batch.table) ? self.tick.next.next : lease.tick
-                reclaimer?.send(.absorb(batch, memory, tick: tick))
-            }
-        } else {
-            discardUpdate(lease, of: batch)
-        }
-        if position != nil, position == lastUpdates[batch.table], !hasRaised(batch.table) {
-            requestClock(of: batch.table)
-        }
-    }
-
-    func endLocal(_ lease: Lease, keep: Bool) {
-        _ = tracker.note(Access(.endLocal, batch: lease.batch, matters: keep))
     }
 
     // MARK: Inside
@@ -294,7 +336,7 @@ public final class AccessManager: @unchecked Sendable {
         return batch
     }
 
-    private func readInPlace(
+    func readInPlace(
         _ batch: RowBatch, rows: Range<Int>, least: Tick, isTraced: Bool
     ) throws(AccessError) -> ReadBuffer {
         // Counted before the wait, so that a clock raised meanwhile already waits for this buffer.
@@ -312,10 +354,11 @@ public final class AccessManager: @unchecked Sendable {
         let age = store.freshness(of: batch.table)?.age ?? least
         return ReadBuffer(
             values: first, count: batch.valueCount, age: age,
-            lease: Lease(batch: batch.id, memory: nil, isTraced: isTraced), manager: self)
+            lease: Lease(batch: batch.id, memory: .none, isTraced: isTraced, isInPlace: true),
+            manager: self)
     }
 
-    private func readOnDemand(
+    func readOnDemand(
         _ batch: RowBatch, least: Tick, isTraced: Bool
     ) throws(AccessError) -> ReadBuffer {
         try store.waitForAge(of: batch.table, atLeast: least, unless: nil)
@@ -325,25 +368,34 @@ public final class AccessManager: @unchecked Sendable {
         return lend(batch, memory, age: freshness.age, isTraced: isTraced)
     }
 
-    private func lend(
+    func lend(
         _ batch: RowBatch, _ memory: PooledMemory, age: Tick, isTraced: Bool
     ) -> ReadBuffer {
         signal.withLock { state.counters.readsCopied += 1 }
         return ReadBuffer(
             values: UnsafePointer(memory.address), count: batch.valueCount, age: age,
-            lease: Lease(batch: batch.id, memory: memory, isTraced: isTraced), manager: self)
+            lease: Lease(batch: batch.id, memory: .pooled(memory), isTraced: isTraced),
+            manager: self)
     }
 
     /// Under BSP rows cannot change before this worker's next update, so a prepared copy is the newest.
-    private func isOutdated(
+    func isOutdated(
         _ freshness: Freshness, batch: RowBatch, staleness: Staleness
     ) -> Bool {
         staleness != .bulkSynchronous && store.freshness(of: batch.table) != freshness
     }
 
-    private func gather(_ batch: RowBatch, into memory: PooledMemory) -> Freshness {
+    func gather(_ batch: RowBatch, into memory: PooledMemory) -> Freshness {
         store.withStableRows(of: batch.table) { rows in
             switch batch.selection {
+            case .run(let range) where managed != nil:
+                Kernels.copy(
+                    rows + range.lowerBound * batch.rowWidth, to: memory.address,
+                    count: batch.valueCount)
+            case .list(let index) where managed != nil:
+                Kernels.gatherRows(
+                    memory.address, from: rows, at: index.hostEntries, rowCount: batch.rowCount,
+                    rowWidth: batch.rowWidth)
             case .run(let range):
                 device.copy(
                     rows + range.lowerBound * batch.rowWidth, count: batch.valueCount,
@@ -360,7 +412,13 @@ public final class AccessManager: @unchecked Sendable {
     private func perform(_ work: Reclaimer.Work) throws(AccessError) {
         switch work {
         case .raiseClock(let table):
-            store.raiseClock(of: table)
+            if let managed {
+                managed.raiseClock(of: table)
+            } else {
+                store.raiseClock(of: table)
+            }
+        case .save(let stay, let run, let log):
+            try managed?.save(stay: stay, of: run, log: log?.floats)
         case .absorb(let batch, let memory, let tick):
             defer { pool.giveBack(memory) }
             let log = try store.log(of: batch.table, tick: tick, isOverwritten: false)
@@ -378,9 +436,9 @@ public final class AccessManager: @unchecked Sendable {
     }
 
     /// An update that was not finished counts as none.
-    private func discardUpdate(_ lease: Lease, of batch: RowBatch) {
+    func discardUpdate(_ lease: Lease, of batch: RowBatch) {
         signal.withLock { state.counters.updatesDiscarded += 1 }
-        if let memory = lease.memory {
+        if case .pooled(let memory) = lease.memory {
             pool.giveBack(memory)
         } else if let log = try? store.log(of: batch.table, tick: lease.tick, isOverwritten: true) {
             device.zero(log, count: batch.valueCount)
@@ -389,29 +447,42 @@ public final class AccessManager: @unchecked Sendable {
 
     /// Raises the clock of `table`, after what the reclaimer still has to add and after the last buffer
     /// lent in place has come back.
-    private func requestClock(of table: TableIndex) {
+    func requestClock(of table: TableIndex) {
         let mustRaise = signal.withLock {
             state.clockRaised[table] = true
             state.clockWaits[table] = state.inPlaceReads[table] > 0
             return !state.clockWaits[table]
         }
-        if mustRaise { reclaimer?.send(.raiseClock(table)) }
+        if mustRaise { raiseClock(of: table) }
     }
 
-    private func hasRaised(_ table: TableIndex) -> Bool {
+    /// Nothing of the application's uses rows of `table` any more.
+    func raiseClock(of table: TableIndex) {
+        managed?.markClock(of: table)
+        reclaimer?.send(.raiseClock(table))
+    }
+
+    func hasRaised(_ table: TableIndex) -> Bool {
         signal.withLock { state.clockRaised[table] }
     }
 
-    private func rethrowFailure() throws(AccessError) {
-        if let failure = reclaimer?.failure { throw failure }
+    func rethrowFailure() throws(AccessError) {
+        if let failure = reclaimer?.failure ?? managed?.failure { throw failure }
+        if let failure = signal.withLock({ state.failure }) { throw failure }
+    }
+
+    /// Keeps what the next access will throw.
+    func keep(_ error: AccessError) {
+        signal.withLock { if state.failure == nil { state.failure = error } }
     }
 
     /// Derives from `plan` where clocks are raised, which updates go straight to the log, and what the
     /// allocator prepares.
-    private func adopt(_ plan: AccessPlan) {
+    private func adopt(_ plan: AccessPlan, _ placement: Placement?) throws(AccessError) {
         let tableOfBatch = batches.map(\.table)
         lastUpdates = plan.lastUpdates(tableOfBatch: tableOfBatch, tableCount: tables.count)
         updateCounts = plan.updateCounts(tableOfBatch: tableOfBatch, tableCount: tables.count)
+        if let managed { return try place(managed, plan, placement) }
         allocator?.stop()
         allocator = nil
         allocatorSequence = 0
@@ -434,27 +505,4 @@ public final class AccessManager: @unchecked Sendable {
         guard case .run = batch.selection, isBulkSynchronousJob else { return true }
         return defaultStaleness != .bulkSynchronous
     }
-}
-
-/// What an access manager counts.
-public struct AccessCounters: Sendable, Hashable {
-    /// Reads lent from the parameter cache without a copy.
-    public var readsInPlace: UInt64 = 0
-    /// Reads lent as copies.
-    public var readsCopied: UInt64 = 0
-    /// Copies made while the application waited, because no plan foresaw them.
-    public var readsOnDemand: UInt64 = 0
-    /// Prepared copies that were gathered again because fresher rows had come.
-    public var refreshes: UInt64 = 0
-    /// Updates handed over.
-    public var updates: UInt64 = 0
-    /// Update buffers dropped without `finish()`.
-    public var updatesDiscarded: UInt64 = 0
-    /// Accesses that were not where the plan has them.
-    public var planDeviations: UInt64 = 0
-    /// Plans replaced by what an iteration did.
-    public var replans: UInt64 = 0
-
-    /// Nothing counted.
-    public init() {}
 }

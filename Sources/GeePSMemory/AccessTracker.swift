@@ -7,7 +7,8 @@ struct AccessTracker {
     private(set) var plan: AccessPlan?
     private var trace: [Access] = []
     private var position = 0
-    private var strayed = false
+    /// Something in this iteration was not where the plan has it.
+    private(set) var strayed = false
     /// Accesses that were not where the plan has them.
     private(set) var deviations: UInt64 = 0
     /// Plans replaced by what an iteration really did.

@@ -1,4 +1,5 @@
 public import GeePSCore
+public import GeePSDevice
 import Synchronization
 
 /// What the memory room needs from the client: its parameter cache and its update log.
@@ -22,6 +23,21 @@ public protocol ParameterStore: AnyObject, Sendable {
 
     /// Runs `body` while no fresh rows are written to the table's cache.
     func withStableRows<R>(of table: TableIndex, _ body: (UnsafePointer<Float>) -> R) -> R
+
+    /// Runs `body`, which puts work on `stream` that reads the table's cached rows; no fresh rows are written
+    /// to them until that work is done.
+    ///
+    /// Managed memory only: the cached rows are in host memory.
+    func lendRows<R>(
+        of table: TableIndex, to stream: any DeviceStream,
+        _ body: (UnsafePointer<Float>) -> R
+    ) -> R
+
+    /// Keeps `mirror` the same as the table's cached rows from now on, beginning with those that are there; nil
+    /// ends that.
+    ///
+    /// Managed memory only.
+    func mirror(_ table: TableIndex, into mirror: RowMirror?)
 
     /// First row of the update log of `table` for `tick`; waits for a free log.
     ///

@@ -1,12 +1,14 @@
 internal import GeePSCore
 
-/// The thread that takes finished update buffers back: adds them to the update log, gives their memory
-/// to the pool and, after a table's last update of the iteration, raises the table's clock.
+/// The thread that takes buffers back: adds updates to the update log and gives their memory to the pool, or
+/// puts copies to the host on a stream; after a table's last update of the iteration it raises the table's clock.
 final class Reclaimer: @unchecked Sendable {
     // Sendable: the mailbox is the only way in; `failure` is guarded by `signal`.
     enum Work: Sendable {
         /// Add the memory to the log of (table of the batch, tick), then give it back.
         case absorb(RowBatch, PooledMemory, tick: Tick)
+        /// Copy a stay of a placement out, to `log` where it is an update.
+        case save(stay: Int, PlacementRun, log: HostAddress?)
         /// All updates of the table's next tick have been absorbed.
         case raiseClock(TableIndex)
     }

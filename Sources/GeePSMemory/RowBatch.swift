@@ -18,6 +18,9 @@ public struct RowBatch: Sendable {
     /// Values in a buffer for the batch.
     public var valueCount: Int { rowCount * rowWidth }
 
+    /// Bytes of a buffer for the batch.
+    var byteCount: Int { valueCount * MemoryLayout<Float>.stride }
+
     /// Whether the batch is the table's rows, all of them, in order.
     public let isWholeTable: Bool
 }
@@ -31,17 +34,30 @@ enum RowSelection: Sendable {
 /// A prepared index; shared by all accesses to its batch.
 final class RowIndex: Sendable {
     private let buffer: DeviceBuffer
+    private let hostBuffer: HostBuffer
 
     init(rows: some Collection<Int>, on device: any Device) throws(DeviceError) {
-        buffer = try device.allocate(
-            byteCount: rows.count * MemoryLayout<UInt32>.stride, for: .indexes)
-        let entries = buffer.address.assumingMemoryBound(to: UInt32.self)
-        for (position, row) in rows.enumerated() { entries[position] = UInt32(row) }
+        let byteCount = rows.count * MemoryLayout<UInt32>.stride
+        buffer = try device.allocate(byteCount: byteCount, for: .indexes)
+        hostBuffer = try device.allocateHost(
+            byteCount: byteCount, for: .indexes, preferPinned: false)
+        let target = hostBuffer.address.assumingMemoryBound(to: UInt32.self)
+        for (position, row) in rows.enumerated() { target[position] = UInt32(row) }
+        device.write(hostBuffer.address, to: buffer.address, byteCount: byteCount)
     }
 
+    /// In device memory.
     var entries: UnsafePointer<UInt32> {
         UnsafePointer(buffer.address.assumingMemoryBound(to: UInt32.self))
     }
+
+    /// The same in host memory.
+    var hostEntries: UnsafePointer<UInt32> {
+        UnsafePointer(hostBuffer.address.assumingMemoryBound(to: UInt32.self))
+    }
+
+    /// Device memory it takes.
+    var byteCount: Int { buffer.byteCount }
 }
 
 /// Data of one worker only; never sent anywhere.

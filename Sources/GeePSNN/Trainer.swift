@@ -99,7 +99,7 @@ public final class Trainer {
         addresses = .allocate(capacity: network.tensors.count)
         addresses.initialize(repeating: nil, count: network.tensors.count)
         lent = .allocate(capacity: network.tensors.count)
-        client.dryRun(record)
+        try client.dryRun(record)
     }
 
     deinit {
@@ -166,7 +166,7 @@ public final class Trainer {
 
     private func run(_ step: NetworkStep) throws -> BatchResult? {
         for access in step.accesses {
-            let buffer = client.local(locals[access.tensor], fetch: access.fetch)
+            let buffer = try client.local(locals[access.tensor], fetch: access.fetch)
             addresses[access.tensor] = buffer.address
             (lent + access.tensor).initialize(to: buffer)
         }

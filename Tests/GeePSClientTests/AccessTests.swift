@@ -75,7 +75,7 @@ import Testing
         _ = try client.read(whole, isPlanned: false)
         var sent: [UInt64] = []
         for updates in [1, 5] {
-            client.dryRun { recorder in
+            try client.dryRun { recorder in
                 recorder.read(whole)
                 recorder.endRead(whole)
                 for _ in 0..<updates {
@@ -103,7 +103,7 @@ import Testing
         for table in 0..<2 { try cluster.initialise(table) { _ in 0 } }
         let client = cluster.clients[0]
         let batches = [client.batch(of: 0), client.batch(of: 1)]
-        client.dryRun { recorder in
+        try client.dryRun { recorder in
             for table in [1, 0] {
                 recorder.update(batches[table])
                 recorder.endUpdate(batches[table])
@@ -145,7 +145,7 @@ import Testing
         let list = try client.batch(of: 0, rows: [2, 1])
         let whole = client.batch(of: 0)
         let other = client.batch(of: 1)
-        client.dryRun { recorder in
+        try client.dryRun { recorder in
             recorder.read(list)
             recorder.endRead(list)
             recorder.update(whole)
@@ -188,7 +188,7 @@ import Testing
         try cluster.initialise(0) { _ in 0 }
         let client = cluster.clients[0]
         let list = try client.batch(of: 0, rows: [9, 2, 2])
-        client.dryRun { recorder in
+        try client.dryRun { recorder in
             recorder.read(list)
             recorder.endRead(list)
             recorder.update(list)
@@ -218,7 +218,7 @@ import Testing
         try cluster.initialise(0) { _ in 0 }
         let (fast, slow) = (cluster.clients[0], cluster.clients[1])
         let batch = fast.batch(of: 0)
-        fast.dryRun { recorder in
+        try fast.dryRun { recorder in
             recorder.read(batch)
             recorder.endRead(batch)
             recorder.update(batch)
@@ -312,7 +312,7 @@ import Testing
         let sent = client.counters.bytesSent
         var address: UnsafeMutableRawPointer?
         for round in 0..<3 {
-            let buffer = client.local(batch, fetch: round > 0)
+            let buffer = try client.local(batch, fetch: round > 0)
             if round > 0 { #expect(buffer.floats[1000] == Float(round)) }
             #expect(address == nil || address == buffer.address)
             address = buffer.address

@@ -127,6 +127,7 @@ extension Placement.Stay {
         firstPhase = draft.first - early
         phaseCount = span.phaseCount
         predecessors = []
+        addsInto = nil
         source = nil
     }
 }

@@ -55,6 +55,10 @@ public struct Placement: Hashable, Sendable {
         public var phaseCount: Int
         /// Whose memory it takes over: all must be vacated (released and copied out) before it is touched.
         public var predecessors: [Dependency]
+        /// Index of the stay it is added to when it ends, instead of being copied out; nil for all others.
+        ///
+        /// An update of a table whose sum stays on the device until the last update of the iteration.
+        public var addsInto: Int?
         /// Whose copy to the host must be done before content is fetched; nil for parameters, and where
         /// nothing is fetched.
         public var source: Dependency?

@@ -78,6 +78,21 @@ public struct PlanProblem: Hashable, Sendable {
     /// Offsets are multiples of this, and sizes are rounded up to it.
     public var granuleBytes = 64
 
+    /// Phases of the iteration.
+    public var phaseCount: Int {
+        var count = 1
+        var wasRelease = false
+        for access in accesses {
+            if access.kind.isAcquire {
+                if wasRelease { count += 1 }
+                wasRelease = false
+            } else if access.kind != .clock {
+                wasRelease = true
+            }
+        }
+        return count
+    }
+
     /// A problem.
     public init(accesses: [Access], locals: [Local], batches: [Batch], tables: [Table]) {
         self.accesses = accesses

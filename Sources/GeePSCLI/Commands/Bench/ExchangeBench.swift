@@ -61,7 +61,7 @@ struct ExchangeBench: ParsableCommand {
             let zeros = [Float](repeating: 0, count: max(1, bytes / 4))
             try zeros.withUnsafeBufferPointer { try client.initialise(0, values: $0) }
         }
-        client.dryRun { recorder in
+        try client.dryRun { recorder in
             recorder.update(batch)
             recorder.endUpdate(batch)
             recorder.clock()

@@ -48,7 +48,7 @@ struct SparseBench: ParsableCommand {
         let all = client.batch(of: 0)
         let zeros = [Float](repeating: 0, count: keys)
         try zeros.withUnsafeBufferPointer { try client.initialise(0, values: $0) }
-        client.dryRun { recorder in
+        try client.dryRun { recorder in
             recorder.update(batch)
             recorder.endUpdate(batch)
             recorder.clock()

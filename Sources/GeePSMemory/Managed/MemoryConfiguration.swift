@@ -1,0 +1,20 @@
+/// How a worker's device memory is managed.
+public struct MemoryConfiguration: Sendable {
+    /// Device memory for everything: buffers, caches, indexes; nil for as much as is of use.
+    public var budgetBytes: Int?
+    /// How to choose what stays on the device.
+    public var policy = PlanPolicy.benefit
+    /// Host memory that is copied from and to is pinned, as long as there is some.
+    public var prefersPinnedHost = true
+    /// What the planner takes the speed of copies to be; nil where unknown.
+    public var link: PlanLink?
+    /// Compute time by phase of the iteration, for the planner; empty where unknown.
+    ///
+    /// Times for another number of phases are left aside.
+    public var phaseNanoseconds: [UInt64] = []
+    /// How long a buffer may take to become ready before its acquire fails.
+    public var waitTimeout = Duration.seconds(120)
+
+    /// A configuration.
+    public init(budgetBytes: Int? = nil) { self.budgetBytes = budgetBytes }
+}
