@@ -3,6 +3,7 @@ import GeePSCore
 /// Buffers that come back when they are dropped.
 extension AccessManager {
     func endRead(_ lease: Lease) {
+        guard !isClosed else { return }
         let position = lease.isTraced ? note(Access(.endRead, batch: lease.batch)) : nil
         switch lease.memory {
         case .pooled(let memory): return pool.giveBack(memory)
@@ -20,6 +21,7 @@ extension AccessManager {
     }
 
     func endUpdate(_ lease: Lease, isComplete: Bool) {
+        guard !isClosed else { return }
         let batch = batches[lease.batch]
         let position = note(Access(.endUpdate, batch: batch.id))
         if case .managed(let loan, let address) = lease.memory {
@@ -41,6 +43,7 @@ extension AccessManager {
     }
 
     func endLocal(_ lease: Lease, keep: Bool) {
+        guard !isClosed else { return }
         let position = note(Access(.endLocal, batch: lease.batch, matters: keep))
         if case .managed(let loan, _) = lease.memory {
             endManagedLocal(lease.batch, loan, at: position, keep: keep)

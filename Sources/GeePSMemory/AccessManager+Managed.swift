@@ -57,7 +57,9 @@ extension AccessManager {
             placement = given
         } else {
             do throws(PlanRefusal) {
-                placement = try PlacementPlanner.placement(for: problem(for: plan))
+                let planner = try PlacementPlanner(
+                    problem(for: plan), gridPoints: managed.configuration.planGridPoints)
+                placement = try planner.placement()
             } catch {
                 reclaimer?.drain()
                 try managed.leave()
@@ -260,7 +262,8 @@ extension AccessManager {
     ) throws(AccessError) -> LocalBuffer {
         let lent: (address: UnsafeMutableRawPointer, loan: ManagedMemory.Loan)
         if let position, let stay = managed.stay(at: position) {
-            lent = try managed.lendLocal(batch.id, stay: stay, at: position)
+            lent = try managed.lendLocal(
+                batch.id, stay: stay, at: position, fetch: fetch)
         } else {
             lent = try managed.lendLocal(batch.id, fetch: fetch)
         }

@@ -35,6 +35,8 @@ public final class AccessManager: @unchecked Sendable {
     let isBulkSynchronousJob: Bool
     /// By table: sums of the iteration that are on the device and will be copied over a log as it is.
     var openSums: [TableIndex: OpenSum] = [:]
+    /// Buffers that come back from now on have nowhere to go.
+    private(set) var isClosed = false
     /// The staleness was changed: the next clock plans anew.
     private var mustReplan = false
 
@@ -302,6 +304,7 @@ public final class AccessManager: @unchecked Sendable {
     ///
     /// Buffers still lent stay valid until dropped.
     public func close() {
+        isClosed = true
         allocator?.stop()
         allocator = nil
         managed?.stop()

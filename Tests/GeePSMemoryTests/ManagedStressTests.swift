@@ -25,6 +25,7 @@ import Testing
         var memory = MemoryConfiguration()
         memory.policy = random.chance(50) ? .benefit : .paper
         memory.prefersPinnedHost = random.chance(70)
+        memory.planGridPoints = 4
         memory.waitTimeout = .seconds(30)
         memory.budgetBytes = try budget(for: subject, memory, staleness, &random)
         let device = HostDevice(

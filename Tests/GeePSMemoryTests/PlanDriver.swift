@@ -268,6 +268,23 @@ final class PlanDriver {
 
     private var pending: [(tick: UInt64, sums: [[Float]])] = []
 
+    /// Checks that all updates together changed the rows by their sum, in whichever tick they were.
+    func checkTotals() throws {
+        let last = pending.last?.tick ?? 0
+        for table in sums.indices {
+            try store.waitForAge(of: table, atLeast: Tick(last), unless: nil)
+            guard var expected = store.rows(of: table, at: 0),
+                let found = store.rows(of: table, at: last)
+            else {
+                faults.add("table \(table) has no rows of tick \(last)")
+                continue
+            }
+            for (_, sums) in pending { expected = zip(expected, sums[table]).map(+) }
+            if expected != found { faults.add("table \(table) lost or gained an update") }
+        }
+        pending = []
+    }
+
     /// Checks that every tick changed the rows by the sum of its updates.
     func checkSums() throws {
         for (tick, sums) in pending {

@@ -349,8 +349,10 @@ final class ManagedMemory: @unchecked Sendable {
         return pieces.release(piece)
     }
 
-    /// The memory of a piece that `giveBack` returned may be used again.
+    /// The memory of a piece that `giveBack` returned may be used again, once the application's stream is done.
     func free(_ loan: Loan) {
+        // Where the stream has failed, so will what comes next.
+        try? settleApplication()
         if let piece = loan.generation == nil ? loan.index : pieceOfStay[loan.index] {
             pieces.free(piece)
         }
@@ -359,12 +361,44 @@ final class ManagedMemory: @unchecked Sendable {
     // MARK: Local data
 
     /// Lends local data where the plan has it.
-    func lendLocal(_ id: Int, stay: Int, at position: Int) throws(AccessError) -> (
+    func lendLocal(_ id: Int, stay: Int, at position: Int, fetch: Bool) throws(AccessError) -> (
         address: UnsafeMutableRawPointer, loan: Loan
     ) {
+        let local = locals[id]
+        let begins = fetch && local.holders == 0
+        if begins { try checkContent(of: local) }
         let lent = try acquire(stay: stay, at: position)
-        noteHolder(of: locals[id])
+        noteHolder(of: local)
+        // The plan repeats what one iteration did; another may have kept what that one did not.
+        if begins, local.content == .host, let plan = run?.stays[stay].plan, !plan.fetchesIn,
+            !plan.isPinned
+        {
+            counted.onDemand += 1
+            try self.fetch(local, into: lent.address)
+        }
         return lent
+    }
+
+    private func checkContent(of local: LocalState) throws(AccessError) {
+        guard local.content == .lost else { return }
+        throw AccessError(
+            .contentLost,
+            "local data \(local.name) is fetched where the plan has no such fetch, and what was kept of "
+                + "it is gone: the plan had no use for it. Record the iteration as it is, or begin "
+                + "another way with a dry run")
+    }
+
+    private func fetch(
+        _ local: LocalState, into address: UnsafeMutableRawPointer
+    ) throws(AccessError) {
+        guard let home = local.home else { return }
+        // Whoever had the memory before may still be at work there.
+        try settleApplication()
+        inStream.copy(
+            from: home.address, to: address, byteCount: local.byteCount,
+            direction: .hostToDevice, label: local.name)
+        counted.bytesIn += UInt64(local.byteCount)
+        try wait(for: inStream)
     }
 
     /// Lends local data by itself.
@@ -376,21 +410,9 @@ final class ManagedMemory: @unchecked Sendable {
             noteHolder(of: local)
             return (pieces.hold(piece), Loan(index: piece, generation: nil))
         }
-        if fetch, local.content == .lost {
-            throw AccessError(
-                .contentLost,
-                "local data \(local.name) is fetched where the plan has no such fetch, and what was kept of "
-                    + "it is gone: the plan had no use for it. Record the iteration as it is, or begin "
-                    + "another way with a dry run")
-        }
+        if fetch { try checkContent(of: local) }
         let lent = try acquirePiece(byteCount: local.byteCount, for: "local data \(local.name)")
-        if fetch, local.content == .host, let home = local.home {
-            inStream.copy(
-                from: home.address, to: lent.address, byteCount: local.byteCount,
-                direction: .hostToDevice, label: local.name)
-            counted.bytesIn += UInt64(local.byteCount)
-            try wait(for: inStream)
-        }
+        if fetch, local.content == .host { try self.fetch(local, into: lent.address) }
         local.piece = lent.loan.index
         noteHolder(of: local)
         return lent
@@ -413,8 +435,8 @@ final class ManagedMemory: @unchecked Sendable {
         guard isLast, let address else { return }
         local.piece = nil
         local.content = .none
+        try settleApplication()
         if local.keeps {
-            try settleApplication()
             try save(local, from: address)
             try wait(for: outStream)
         }
