@@ -19,9 +19,9 @@ final class PlainStore: ParameterStore, @unchecked Sendable {
     private var logs: [Key: Buffer] = [:]
     private var history: [[UInt64: [Float]]]
     private let arrivals = Mailbox<TableIndex>(capacity: 1024)
-    private let delays: Signal = Signal()
     private var random: PlanRandom
     private let longestDelay: Int
+    private var isOpen = true
     private var thread: DedicatedThread?
 
     private struct Key: Hashable {
@@ -61,12 +61,21 @@ final class PlainStore: ParameterStore, @unchecked Sendable {
         }
     }
 
+    /// Lets updates go on; while it is closed no rows change.
+    func setOpen(_ isOpen: Bool) {
+        signal.withLock {
+            self.isOpen = isOpen
+            signal.wakeAll()
+        }
+    }
+
     /// What the rows of `table` were at `tick`, all values.
     func rows(of table: TableIndex, at tick: UInt64) -> [Float]? {
         signal.withLock { history[table][tick] }
     }
 
     func close() {
+        setOpen(true)
         arrivals.close()
         thread?.join()
     }
@@ -74,6 +83,9 @@ final class PlainStore: ParameterStore, @unchecked Sendable {
     private func update(_ table: TableIndex) {
         let delay = signal.withLock { longestDelay == 0 ? 0 : random.below(longestDelay) }
         if delay > 0 { sleepMicroseconds(delay) }
+        signal.lock()
+        while !isOpen { _ = signal.wait() }
+        signal.unlock()
         let count = tables[table].valueCount
         let tick = signal.withLock { (ages[table] ?? 0) + 1 }
         let log = signal.withLock { logs.removeValue(forKey: Key(table: table, tick: tick)) }

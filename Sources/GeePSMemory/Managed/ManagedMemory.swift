@@ -212,7 +212,8 @@ final class ManagedMemory: @unchecked Sendable {
         for stay in placement.stays {
             guard case .cache(let table) = stay.item else { continue }
             let mirror = RowMirror(
-                rows: (base + stay.offset).assumingMemoryBound(to: Float.self), stream: rowStream,
+                rows: (base + stay.offset).assumingMemoryBound(to: Float.self), stay: stay,
+                stream: rowStream,
                 event: try makeEvent(), label: "\(tables[table].name) rows")
             reader.mirrors[table] = mirror
             store.mirror(table, into: mirror)
@@ -308,9 +309,12 @@ final class ManagedMemory: @unchecked Sendable {
         try run.acquire(position, stay: index)
         heldStays[index, default: 0] += 1
         let stay = run.stays[index]
-        counted.highWaterBytes = max(
-            counted.highWaterBytes, stay.plan.offset + stay.plan.byteCount)
+        noteUse(of: stay.plan)
         return (stay.address, Loan(index: index, generation: generation))
+    }
+
+    private func noteUse(of stay: Placement.Stay) {
+        counted.highWaterBytes = max(counted.highWaterBytes, stay.offset + stay.byteCount)
     }
 
     /// Lends memory outside a placement.
@@ -524,6 +528,7 @@ final class ManagedMemory: @unchecked Sendable {
     /// Lets the application go on when the copies to a mirror are done.
     func orderAfterMirror(of table: TableIndex) throws(AccessError) -> UnsafePointer<Float>? {
         guard let mirror = reader.mirrors[table] else { return nil }
+        noteUse(of: mirror.stay)
         if let application {
             application.wait(for: mirror.lastCopy)
         } else {

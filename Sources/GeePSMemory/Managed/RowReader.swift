@@ -8,16 +8,18 @@ import Synchronization
 public final class RowMirror: @unchecked Sendable {
     // Sendable: constant after init; the stream orders what is written to the memory.
     let rows: UnsafeMutablePointer<Float>
+    let stay: Placement.Stay
     private let stream: any DeviceStream
     private let event: any DeviceEvent
     private let label: String
     private let copiedBytes = Atomic<UInt64>(0)
 
     init(
-        rows: UnsafeMutablePointer<Float>, stream: any DeviceStream, event: any DeviceEvent,
-        label: String
+        rows: UnsafeMutablePointer<Float>, stay: Placement.Stay, stream: any DeviceStream,
+        event: any DeviceEvent, label: String
     ) {
         self.rows = rows
+        self.stay = stay
         self.stream = stream
         self.event = event
         self.label = label
