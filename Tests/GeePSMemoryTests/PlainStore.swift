@@ -36,14 +36,17 @@ final class PlainStore: ParameterStore, @unchecked Sendable {
     }
 
     /// Rows begin as `table + row / 8`.
-    init(tables: [TableLayout], device: HostDevice, seed: UInt64, longestDelay: Int = 0) throws {
+    init(
+        tables: [TableLayout], device: HostDevice, seed: UInt64, longestDelay: Int = 0,
+        pinsRows: Bool = true
+    ) throws {
         self.tables = tables
         self.longestDelay = longestDelay
         random = PlanRandom(seed: seed)
         memory = try tables.map {
             Buffer(
                 try device.allocateHost(
-                    byteCount: $0.byteCount, for: .parameterCache, preferPinned: true))
+                    byteCount: $0.byteCount, for: .parameterCache, preferPinned: pinsRows))
         }
         events = try tables.map { _ in try device.makeEvent() }
         ages = tables.map { _ in 0 }

@@ -17,6 +17,8 @@ final class PlanDriver {
     private let stream: (any DeviceStream)?
     private let staleness: Staleness
     let faults = FaultList()
+    /// Whether contents are written and checked; without it, accesses take next to no time.
+    var usesContents = true
     private var random: PlanRandom
 
     // The model.
@@ -79,7 +81,8 @@ final class PlanDriver {
         staleness: Staleness, stream: (any DeviceStream)?, seed: UInt64, longestDelay: Int
     ) throws {
         store = try PlainStore(
-            tables: subject.tables, device: device, seed: seed, longestDelay: longestDelay)
+            tables: subject.tables, device: device, seed: seed, longestDelay: longestDelay,
+            pinsRows: memory?.prefersPinnedHost ?? true)
         manager = try AccessManager(
             tables: subject.tables, store: store, device: device, staleness: staleness,
             memory: memory)
@@ -141,6 +144,7 @@ final class PlanDriver {
 
     /// On the application's stream, or now.
     private func onStream(_ body: @escaping @Sendable () -> Void) {
+        guard usesContents else { return }
         if let stream { stream.run { body() } } else { body() }
     }
 
