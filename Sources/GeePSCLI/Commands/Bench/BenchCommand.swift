@@ -15,11 +15,13 @@ struct BenchCommand: ParsableCommand {
               geeps bench exchange --bytes 4200000 --transport tcp
               geeps bench exchange --bytes 67000000 --workers 2 --transport shared-memory
               geeps bench step --batch 32 --workers 2
+              geeps bench memory --budget 35%
               geeps bench kernels
               geeps bench net
             """,
         subcommands: [
-            ExchangeBench.self, SparseBench.self, StepBench.self, KernelBench.self, NetBench.self,
+            ExchangeBench.self, SparseBench.self, StepBench.self, MemoryBench.self,
+            KernelBench.self, NetBench.self,
         ])
 }
 
