@@ -13,6 +13,8 @@ public struct TrainerConfiguration: Sendable {
     public var seed: UInt64
     /// Whether each epoch has an order of its own.
     public var isShuffled: Bool
+    /// Mini-batches of every worker in a clock; their gradients are averaged.
+    public var batchesPerClock = 1
     /// What a worker multiplies its gradients by before it sends them; nil sends them as they are.
     ///
     /// A function of the tick that the update completes. Where keepers only add (GeePS's own mode), the worker
@@ -59,7 +61,10 @@ public final class Trainer {
     public let configuration: TrainerConfiguration
     /// Where the time went so far.
     public private(set) var times = TrainingTimes()
+    private let steps: [NetworkStep]
     private var sampler: Sampler
+    /// The mini-batch of this clock that is at work.
+    private var batchInClock = 0
     private let batches: [RowBatch]
     private let locals: [LocalBatch]
     private let addresses: UnsafeMutablePointer<UnsafeMutableRawPointer?>
@@ -72,9 +77,12 @@ public final class Trainer {
 
     /// A trainer on `client`, whose tables are those of `tables(of: network)`; makes the dry run.
     ///
+    /// - Parameter plan: what a clock does and where it has what, for a client whose memory is managed; nil leaves
+    ///   the placement to the client.
     /// - Throws: `NNError` when the data does not fit the network; `AccessError` without memory.
     public init(
-        network: Network, dataset: any Dataset, client: Client, configuration: TrainerConfiguration
+        network: Network, dataset: any Dataset, client: Client, configuration: TrainerConfiguration,
+        plan: NetworkPlan? = nil
     ) throws {
         guard dataset.shape == network.input, dataset.classCount <= network.classCount else {
             throw NNError(
@@ -86,9 +94,13 @@ public final class Trainer {
         self.dataset = dataset
         self.client = client
         self.configuration = configuration
+        steps =
+            plan?.steps
+            ?? (0..<configuration.batchesPerClock).flatMap { _ in network.steps }
+        // A clock takes what one batch of all its mini-batches together would.
         sampler = try Sampler(
             sampleCount: dataset.count, workerCount: configuration.workerCount,
-            batchSize: network.batchSize,
+            batchSize: network.batchSize * configuration.batchesPerClock,
             shuffleSeed: configuration.isShuffled ? configuration.seed : nil)
         batches = network.parameters.indices.map { client.batch(of: $0) }
         locals = try network.tensors.map { tensor in
@@ -99,7 +111,7 @@ public final class Trainer {
         addresses = .allocate(capacity: network.tensors.count)
         addresses.initialize(repeating: nil, count: network.tensors.count)
         lent = .allocate(capacity: network.tensors.count)
-        try client.dryRun(record)
+        try client.dryRun(placement: plan?.placement, record)
     }
 
     deinit {
@@ -137,16 +149,19 @@ public final class Trainer {
 
     /// One clock: a batch forward and backward, updates sent as they become ready.
     ///
-    /// - Returns: loss and correct count of this worker's batch.
+    /// - Returns: loss and correct count of this worker's batches.
     public func step() throws -> BatchResult {
         let start = monotonicNanoseconds()
         let stalled = client.stallNanoseconds
-        var result: BatchResult?
-        for step in network.steps { if let answer = try run(step) { result = answer } }
+        var result = BatchResult(lossSum: 0, correctCount: 0, sampleCount: 0)
+        batchInClock = -1
+        for step in steps {
+            if step.kind == .load { batchInClock += 1 }
+            if let answer = try run(step) { result.add(answer) }
+        }
         client.clock()
         times.stall += client.stallNanoseconds - stalled
         times.total += monotonicNanoseconds() - start
-        guard let result else { preconditionFailure("an iteration has a loss step") }
         return result
     }
 
@@ -183,8 +198,13 @@ public final class Trainer {
         var memory = StepMemory(
             tensors: UnsafePointer(addresses),
             noise: NoiseKey(
-                seed: configuration.seed, rank: configuration.rank, step: client.tick.count))
+                seed: configuration.seed, rank: configuration.rank, step: batchNumber))
         return try compute(step, &memory)
+    }
+
+    /// Mini-batches of this worker before the one at work.
+    private var batchNumber: UInt64 {
+        client.tick.count * UInt64(configuration.batchesPerClock) + UInt64(batchInClock)
     }
 
     private func compute(_ step: NetworkStep, _ memory: inout StepMemory) throws -> BatchResult? {
@@ -214,12 +234,18 @@ public final class Trainer {
     /// Values beyond the layer's, which pad the last row, get no gradient.
     private func finish(_ update: consuming UpdateBuffer, of index: Int) {
         let count = network.parameters[index].valueCount
-        if let updateScale = configuration.updateScale {
-            let scale = Float(updateScale(client.tick.next.count))
+        if let scale = updateScale {
             for position in 0..<count { update.values[position] *= scale }
         }
         for position in count..<update.count { update.values[position] = 0 }
         update.finish()
+    }
+
+    /// What gradients are multiplied by: the worker's step where it makes one, the mean over mini-batches.
+    private var updateScale: Float? {
+        let own = configuration.updateScale.map { Float($0(client.tick.next.count)) }
+        guard configuration.batchesPerClock > 1 else { return own }
+        return (own ?? 1) / Float(configuration.batchesPerClock)
     }
 
     private func timed(_ step: NetworkStep, _ memory: StepMemory) throws(NNError) -> BatchResult? {
@@ -234,16 +260,18 @@ public final class Trainer {
         guard let images = addresses[network.inputTensor],
             let labels = addresses[network.labelsTensor]
         else { preconditionFailure("the load step lends input and labels") }
+        let samples = sampler.indices(step: client.tick.count, rank: configuration.rank)
+        let first = batchInClock * network.batchSize
         dataset.fill(
-            sampler.indices(step: client.tick.count, rank: configuration.rank),
+            Array(samples[first..<(first + network.batchSize)]),
             images: images.assumingMemoryBound(to: Float.self),
             labels: labels.assumingMemoryBound(to: Int32.self))
     }
 
     /// The iteration as the parameter server sees it; mirrors `run`.
     private func record(_ recorder: inout AccessRecorder) {
-        let accesses = network.accesses(
-            rowBatches: batches.map(\.id), localBatches: locals.map(\.id))
+        let accesses = Network.accesses(
+            of: steps, rowBatches: batches.map(\.id), localBatches: locals.map(\.id))
         for access in accesses { recorder.append(access) }
     }
 }

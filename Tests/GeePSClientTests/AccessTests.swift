@@ -13,9 +13,9 @@ import Testing
         [0, 3, 6, 9, 12, 15, 18, 21],  // strided
         [4, 4, 4, 9],  // repeated
         [11],
-    ])
-    func anyListOfRowsIsReadAndUpdatedByIndex(rows: [Int]) throws {
-        let cluster = try TestCluster(tables: [Self.layout], keepers: 2, blockBytes: 64)
+    ], ClusterMemory.allCases)
+    func anyListOfRowsIsReadAndUpdatedByIndex(rows: [Int], memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, tables: [Self.layout], keepers: 2, blockBytes: 64)
         defer { cluster.close() }
         try cluster.initialise(0) { Float($0) }
         let client = cluster.clients[0]
@@ -51,8 +51,9 @@ import Testing
     }
 
     /// Under staleness fresh rows may come at any time; a strict read of them must be a copy too.
-    @Test func aStrictReadInAStaleJobIsACopy() throws {
-        let cluster = try TestCluster(tables: [Self.layout], staleness: .unbounded)
+    @Test(arguments: ClusterMemory.allCases)
+    func aStrictReadInAStaleJobIsACopy(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, tables: [Self.layout], staleness: .unbounded)
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 3 }
         let client = cluster.clients[0]
@@ -65,8 +66,9 @@ import Testing
         #expect(client.counters.access.readsInPlace == 0)
     }
 
-    @Test func severalUpdatesOfOneClockTravelAsOne() throws {
-        let cluster = try TestCluster(tables: [Self.layout])
+    @Test(arguments: ClusterMemory.allCases)
+    func severalUpdatesOfOneClockTravelAsOne(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, tables: [Self.layout])
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 0 }
         let client = cluster.clients[0]
@@ -97,8 +99,9 @@ import Testing
     }
 
     /// The commit of the last layer's table is on its way, and back, before the first layer's update exists.
-    @Test func aTableIsCommittedAtItsLastUpdateAndNotAtTheClock() throws {
-        let cluster = try TestCluster(tables: [Self.layout, Self.layout])
+    @Test(arguments: ClusterMemory.allCases)
+    func aTableIsCommittedAtItsLastUpdateAndNotAtTheClock(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, tables: [Self.layout, Self.layout])
         defer { cluster.close() }
         for table in 0..<2 { try cluster.initialise(table) { _ in 0 } }
         let client = cluster.clients[0]
@@ -121,8 +124,9 @@ import Testing
     }
 
     /// Rows lent in place must not change: the table is committed only when they have come back.
-    @Test func rowsLentInPlaceHoldTheCommitBack() throws {
-        let cluster = try TestCluster(tables: [Self.layout])
+    @Test(arguments: ClusterMemory.allCases)
+    func rowsLentInPlaceHoldTheCommitBack(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, tables: [Self.layout])
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 3 }
         let client = cluster.clients[0]
@@ -137,8 +141,9 @@ import Testing
         #expect(try client.values(of: 0)[0] == 4)
     }
 
-    @Test func deviatingFromThePlanIsServedCountedAndBecomesTheNextPlan() throws {
-        let cluster = try TestCluster(tables: [Self.layout, Self.layout])
+    @Test(arguments: ClusterMemory.allCases)
+    func deviatingFromThePlanIsServedCountedAndBecomesTheNextPlan(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, tables: [Self.layout, Self.layout])
         defer { cluster.close() }
         for table in 0..<2 { try cluster.initialise(table) { _ in 0 } }
         let client = cluster.clients[0]
@@ -182,8 +187,9 @@ import Testing
         #expect(try client.values(of: 1)[0] == 20)
     }
 
-    @Test func copiesAreMadeAheadAndNothingIsAllocatedAfterTheFirstIterations() throws {
-        let cluster = try TestCluster(tables: [Self.layout])
+    @Test(arguments: ClusterMemory.allCases)
+    func copiesAreMadeAheadAndNothingIsAllocatedAfterTheFirstIterations(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, tables: [Self.layout])
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 0 }
         let client = cluster.clients[0]
@@ -212,8 +218,9 @@ import Testing
     }
 
     /// The original copies eagerly and lends the stalest admissible rows (j-21).
-    @Test func aPreparedReadIsRefreshedBeforeItIsLent() throws {
-        let cluster = try TestCluster(tables: [Self.layout], workers: 2, staleness: .clocks(3))
+    @Test(arguments: ClusterMemory.allCases)
+    func aPreparedReadIsRefreshedBeforeItIsLent(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, tables: [Self.layout], workers: 2, staleness: .clocks(3))
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 0 }
         let (fast, slow) = (cluster.clients[0], cluster.clients[1])
@@ -239,8 +246,9 @@ import Testing
         #expect(fast.counters.access.refreshes >= 1)
     }
 
-    @Test func stalenessCanBeChangedBetweenReads() throws {
-        let cluster = try TestCluster(tables: [Self.layout], workers: 2, staleness: .clocks(2))
+    @Test(arguments: ClusterMemory.allCases)
+    func stalenessCanBeChangedBetweenReads(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, tables: [Self.layout], workers: 2, staleness: .clocks(2))
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 0 }
         let client = cluster.clients[0]
@@ -257,8 +265,9 @@ import Testing
         waiting.join()
     }
 
-    @Test func anUpdateBufferThatIsDroppedCountsAsNone() throws {
-        let cluster = try TestCluster(tables: [Self.layout])
+    @Test(arguments: ClusterMemory.allCases)
+    func anUpdateBufferThatIsDroppedCountsAsNone(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, tables: [Self.layout])
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 1 }
         let client = cluster.clients[0]
@@ -274,8 +283,9 @@ import Testing
         #expect(client.counters.access.updatesDiscarded == 2)
     }
 
-    @Test func aWaitThatExpiresNamesTableRowsAgeAndPeer() throws {
-        let cluster = try TestCluster(
+    @Test(arguments: ClusterMemory.allCases)
+    func aWaitThatExpiresNamesTableRowsAgeAndPeer(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, 
             tables: [TableLayout(name: "conv1", rowCount: 8, rowWidth: 4)], workers: 2,
             waitTimeout: .milliseconds(50))
         defer { cluster.close() }
@@ -291,8 +301,9 @@ import Testing
         }
     }
 
-    @Test func failingTheClientWakesEveryWait() throws {
-        let cluster = try TestCluster(tables: [Self.layout], workers: 2)
+    @Test(arguments: ClusterMemory.allCases)
+    func failingTheClientWakesEveryWait(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, tables: [Self.layout], workers: 2)
         defer { cluster.close() }
         let client = cluster.clients[0]
         let reader = DedicatedThread(name: "reader") {

@@ -55,11 +55,12 @@ import Testing
         }
     }
 
-    @Test(arguments: [UInt64(0), 1, 3])
-    func aPausedWorkerStopsTheOthersExactlyAsManyClocksLaterAsTheStaleness(staleness: UInt64) throws
-    {
+    @Test(arguments: [UInt64(0), 1, 3], ClusterMemory.allCases)
+    func aPausedWorkerStopsTheOthersExactlyAsManyClocksLaterAsTheStaleness(
+        staleness: UInt64, memory: ClusterMemory
+    ) throws {
         let cluster = try TestCluster(
-            tables: [TableLayout(name: "t", rowCount: 8, rowWidth: 4)], workers: 2,
+            memory: memory, tables: [TableLayout(name: "t", rowCount: 8, rowWidth: 4)], workers: 2,
             staleness: .clocks(staleness))
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 0 }
@@ -94,8 +95,9 @@ import Testing
         runner.join()
     }
 
-    @Test func asynchronousReadsNeverWaitForAStraggler() throws {
-        let cluster = try TestCluster(
+    @Test(arguments: ClusterMemory.allCases)
+    func asynchronousReadsNeverWaitForAStraggler(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, 
             tables: [TableLayout(name: "t", rowCount: 8, rowWidth: 4)], workers: 2,
             staleness: .unbounded)
         defer { cluster.close() }
@@ -112,8 +114,9 @@ import Testing
         #expect(try client.read(batch, isPlanned: false).age == .zero)
     }
 
-    @Test func asynchronousTrainingLosesNoUpdate() throws {
-        let cluster = try TestCluster(
+    @Test(arguments: ClusterMemory.allCases)
+    func asynchronousTrainingLosesNoUpdate(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, 
             tables: [TableLayout(name: "t", rowCount: 64, rowWidth: 8)], workers: 3, keepers: 2,
             staleness: .unbounded, blockBytes: 256)
         defer { cluster.close() }
@@ -130,8 +133,9 @@ import Testing
         }
     }
 
-    @Test func noReadSeesZerosBeforeTheInitialValues() throws {
-        let cluster = try TestCluster(
+    @Test(arguments: ClusterMemory.allCases)
+    func noReadSeesZerosBeforeTheInitialValues(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, 
             tables: [TableLayout(name: "t", rowCount: 8, rowWidth: 4)], staleness: .unbounded)
         defer { cluster.close() }
         let client = cluster.clients[0]
@@ -143,8 +147,9 @@ import Testing
         reader.join()
     }
 
-    @Test func aWorkerWithoutAnUpdateStillLetsTheClockAdvance() throws {
-        let cluster = try TestCluster(
+    @Test(arguments: ClusterMemory.allCases)
+    func aWorkerWithoutAnUpdateStillLetsTheClockAdvance(memory: ClusterMemory) throws {
+        let cluster = try TestCluster(memory: memory, 
             tables: [TableLayout(name: "t", rowCount: 1000, rowWidth: 8)], workers: 2)
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 1 }
@@ -166,10 +171,11 @@ import Testing
     }
 
     /// Three workers, mixed magnitudes, random pauses: rank order makes every run the same bits.
-    @Test func anyArrivalOrderAndAnyNumberOfKeepersGiveTheSameBits() throws {
+    @Test(arguments: ClusterMemory.allCases)
+    func anyArrivalOrderAndAnyNumberOfKeepersGiveTheSameBits(memory: ClusterMemory) throws {
         var results: Set<[UInt32]> = []
         for run in 0..<20 {
-            let cluster = try TestCluster(
+            let cluster = try TestCluster(memory: memory, 
                 tables: [TableLayout(name: "t", rowCount: 40, rowWidth: 8)], workers: 3,
                 keepers: 1 + run % 3, blockBytes: 320)
             defer { cluster.close() }

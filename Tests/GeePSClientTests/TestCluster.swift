@@ -7,6 +7,14 @@ import GeePSTransport
 import Glibc
 import Synchronization
 
+/// How the clients of a test keep their device memory.
+enum ClusterMemory: CaseIterable {
+    /// Everything stays on the device.
+    case direct
+    /// Where placements have it.
+    case managed
+}
+
 /// Real clients and real keepers in one process, joined by in-process connections.
 final class TestCluster: Sendable {
     let clients: [Client]
@@ -14,7 +22,7 @@ final class TestCluster: Sendable {
     let map: ShardMap
 
     init(
-        tables: [TableLayout], workers: Int = 1, keepers: Int = 1,
+        memory: ClusterMemory = .direct, tables: [TableLayout], workers: Int = 1, keepers: Int = 1,
         staleness: Staleness = .bulkSynchronous,
         optimizer: OptimizerConfiguration = OptimizerConfiguration(
             rule: .add, learningRate: 0, reduction: .sum),
@@ -37,6 +45,7 @@ final class TestCluster: Sendable {
                 try Client(
                     configuration: ClientConfiguration(
                         map: map, rank: rank, staleness: staleness, waitTimeout: waitTimeout,
+                        memory: memory == .managed ? MemoryConfiguration() : nil,
                         learningRate: { optimizer.learningRate(at: $0) }),
                     device: HostDevice(), connections: connections))
         }

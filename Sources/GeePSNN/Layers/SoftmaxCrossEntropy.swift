@@ -9,6 +9,13 @@ public struct BatchResult: Hashable, Sendable {
     /// Samples.
     public var sampleCount: Int
 
+    /// Takes another batch in.
+    public mutating func add(_ other: BatchResult) {
+        lossSum += other.lossSum
+        correctCount += other.correctCount
+        sampleCount += other.sampleCount
+    }
+
     /// The mean loss, in nats.
     public var meanLoss: Double { lossSum / Double(sampleCount) }
 }

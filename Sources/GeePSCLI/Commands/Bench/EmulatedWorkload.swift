@@ -95,11 +95,12 @@ extension EmulatedWorkload {
 
     /// Fully connected layers of 373 MB, as GeePS's models of 20 GB (§5.3, Fig. 13); `count` of them.
     ///
-    /// The paper does not give batch and time. A step of a layer is taken to compute for as long as a K20C, at
-    /// half its 3.5 Tflop/s, needs for 256 samples: 41 ms forward and 82 ms backward.
+    /// The paper gives neither batch nor time. A layer is taken to compute for as long as a K20C, at half its
+    /// 3.5 Tflop/s, needs for 768 samples: 82 ms forward and 164 ms backward, where copying its parameters takes
+    /// 62 ms at 6 GB/s.
     static func linearStack(_ count: Int) -> EmulatedWorkload {
         let values = 9660 * 9660
-        let samples = 256
+        let samples = 768
         return EmulatedWorkload(
             name: "\(count) linear layers", inputBytes: 9660 * 4 * samples,
             layers: (0..<count).map { index in
