@@ -78,7 +78,8 @@ let package = Package(
             dependencies: ["GeePSServer", "GeePSCore", "CGeePSKernels", "GeePSTestSupport"]),
         .testTarget(name: "GeePSTransportTests", dependencies: ["GeePSTransport", "GeePSCore"]),
         .testTarget(
-            name: "GeePSNNTests", dependencies: ["GeePSNN", "GeePSCore", "Safetensors"],
+            name: "GeePSNNTests",
+            dependencies: ["GeePSNN", "GeePSMemory", "GeePSCore", "Safetensors"],
             exclude: ["Fixtures"]),
         .testTarget(
             name: "GeePSTests",

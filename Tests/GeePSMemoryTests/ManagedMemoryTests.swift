@@ -265,7 +265,8 @@ import Testing
                 let said = warnings.withLock { $0 }
                 fallbacks += said.count
                 #expect(said.count <= 1)
-                isOver = said.isEmpty && driver.manager.managedCounters?.placements == 1
+                isOver =
+                    said.isEmpty && driver.manager.managedCounters?.placements == 1
                     && failures > 0
             }
             #expect(device.bytesInUse.allSatisfy { $0 == 0 }, "allocation \(number)")

@@ -166,7 +166,8 @@ final class PlanDriver {
             if !candidates.contains(where: { $0.map { $0 == found } ?? false }) {
                 faults.add(
                     "read of \(store.tables[batch.table].name) at tick \(tick): found "
-                        + "\(found.prefix(8)), expected \(candidates.first.flatMap { $0 }?.prefix(8) ?? [])")
+                        + "\(found.prefix(8)), expected \(candidates.first.flatMap { $0 }?.prefix(8) ?? [])"
+                )
             }
         }
         openReads[id, default: []].append(Box(buffer))
@@ -256,7 +257,9 @@ final class PlanDriver {
     }
 
     private static func byte(_ version: UInt32, _ index: Int) -> UInt8 {
-        UInt8(truncatingIfNeeded: (version &* 2_654_435_761) >> 13 &+ UInt32(truncatingIfNeeded: index))
+        UInt8(
+            truncatingIfNeeded: (version &* 2_654_435_761) >> 13
+                &+ UInt32(truncatingIfNeeded: index))
     }
 
     private func clock() {

@@ -64,7 +64,8 @@ final class UpdateSaver: @unchecked Sendable {
             switch batch.selection {
             case .run(let rows):
                 Kernels.add(
-                    UnsafePointer(staged.floats), to: target.floats + rows.lowerBound * batch.rowWidth,
+                    UnsafePointer(staged.floats),
+                    to: target.floats + rows.lowerBound * batch.rowWidth,
                     count: batch.valueCount)
             case .list(let index):
                 Kernels.scatterAddRows(

@@ -50,6 +50,8 @@ public struct NetworkStep: Hashable, Sendable {
         case load
         /// Layer number `layer` forward.
         case forward(layer: Int)
+        /// Layer number `layer` forward once more: its result was dropped, and its backward pass is next.
+        case recompute(layer: Int)
         /// Loss and, in training, the gradient of the logits.
         case loss
         /// Layer number `layer` backward.

@@ -32,7 +32,8 @@ extension Network {
     ) throws(NNError) -> BatchResult? {
         switch step.kind {
         case .load: break
-        case .forward(let layer): try forward(layer, placements[layer], memory)
+        case .forward(let layer), .recompute(let layer):
+            try forward(layer, placements[layer], memory)
         case .backward(let layer): try backward(layer, placements[layer], memory)
         case .loss: return try loss(memory)
         }
