@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-oracles release demo test bench simulate format lint clean
+.PHONY: help setup setup-oracles release demo test sanitize bench simulate format lint clean
 
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks Snippets)
@@ -35,6 +35,11 @@ test: setup ## Build and run all tests
 bench: setup setup-oracles release ## Measure GeePS beside PyTorch, in turn; writes Benchmarks/results
 	$(ORACLES)/bin/python Benchmarks/run.py
 
+sanitize: setup ## Run the tests of threads and streams under the thread sanitizer (minutes)
+	$(SWIFT) build --build-tests --sanitize=thread --scratch-path .build-thread
+	$(SWIFT) test --skip-build --sanitize=thread --scratch-path .build-thread --no-parallel \
+		--filter 'Managed|StreamTests|EventTests|AccessTests|ConsistencyTests|ThreadsTests'
+
 simulate: release ## Run 20,000 simulated clusters twice, in two processes; the traces must agree
 	.build/release/geeps simulate --seeds 20000 --json > .build/simulate-1.json
 	.build/release/geeps simulate --seeds 20000 --json > .build/simulate-2.json
@@ -48,4 +53,4 @@ lint: ## Check format and documentation of the Swift sources
 	$(SWIFT) format lint --strict --recursive --parallel $(SOURCES)
 
 clean: ## Remove what was built; .oracles stays
-	rm -rf .build Examples/runs
+	rm -rf .build .build-thread Examples/runs
