@@ -1,6 +1,6 @@
 public import GeePSClient
 public import GeePSCore
-import GeePSDevice
+public import GeePSDevice
 public import GeePSMemory
 
 /// How a worker trains; equal on all workers but for the rank.
@@ -15,6 +15,8 @@ public struct TrainerConfiguration: Sendable {
     public var isShuffled: Bool
     /// Mini-batches of every worker in a clock; their gradients are averaged.
     public var batchesPerClock = 1
+    /// Where the steps leave spans.
+    public var timeline: Timeline?
     /// What a worker multiplies its gradients by before it sends them; nil sends them as they are.
     ///
     /// A function of the tick that the update completes. Where keepers only add (GeePS's own mode), the worker
@@ -62,6 +64,7 @@ public final class Trainer {
     /// Where the time went so far.
     public private(set) var times = TrainingTimes()
     private let steps: [NetworkStep]
+    private let track: Timeline.Track?
     private var sampler: Sampler
     /// The mini-batch of this clock that is at work.
     private var batchInClock = 0
@@ -94,6 +97,7 @@ public final class Trainer {
         self.dataset = dataset
         self.client = client
         self.configuration = configuration
+        track = configuration.timeline?.makeTrack(name: "compute")
         steps =
             plan?.steps
             ?? (0..<configuration.batchesPerClock).flatMap { _ in network.steps }
@@ -250,7 +254,15 @@ public final class Trainer {
 
     private func timed(_ step: NetworkStep, _ memory: StepMemory) throws(NNError) -> BatchResult? {
         let start = monotonicNanoseconds()
-        defer { times.compute += monotonicNanoseconds() - start }
+        defer {
+            let end = monotonicNanoseconds()
+            times.compute += end - start
+            if let track, track.isRecording {
+                track.add(
+                    operation: "compute", label: network.name(of: step), startNanoseconds: start,
+                    endNanoseconds: end)
+            }
+        }
         return try network.run(step, memory)
     }
 

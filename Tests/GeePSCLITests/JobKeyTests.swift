@@ -50,6 +50,7 @@ private let sections: [Section] = [
     Section("train", "", [("epochs", "1")]),
     Section("consistency", "", []),
     Section("cluster", "", [("workers", "2")]),
+    Section("memory", "", []),
     Section("output", "", [("directory", "d")]),
 ]
 

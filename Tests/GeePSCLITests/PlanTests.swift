@@ -25,17 +25,17 @@ import Testing
         ("0.5GiB", 1 << 29), ("12b", 12),
     ])
     func budgetsAreReadWithTheirUnit(text: String, bytes: Int) {
-        #expect(PlanBudget(text)?.byteCount(ofFull: 1) == bytes)
+        #expect(MemoryBudget(text)?.byteCount(ofFull: 1) == bytes)
     }
 
     @Test func aShareIsOfWhatKeepingEverythingNeeds() {
-        #expect(PlanBudget("35%")?.byteCount(ofFull: 1000) == 350)
-        #expect(PlanBudget("12.5 %")?.byteCount(ofFull: 1000) == 125)
+        #expect(MemoryBudget("35%")?.byteCount(ofFull: 1000) == 350)
+        #expect(MemoryBudget("12.5 %")?.byteCount(ofFull: 1000) == 125)
     }
 
     @Test(arguments: ["", "MiB", "12 parsecs", "-4", "1e400", "nan", "1.2.3MB", "9999999TiB"])
     func otherBudgetsAreRefused(text: String) {
-        #expect(PlanBudget(text) == nil)
+        #expect(MemoryBudget(text) == nil)
     }
 
     @Test func everyStepOfANetworkIsAPhase() throws {

@@ -182,7 +182,7 @@ import Testing
                 {"schema":"geeps.train/1","steps":1350,"epochs":15.0,"train_loss":0.0123,\
                 "test_loss":null,"test_accuracy":0.9805,"samples_per_second":41234.6,\
                 "stall_ratio":0.031,"bytes_sent":12400000,"bytes_received":12500000,"workers":2,\
-                "output":"/r\\"x"}
+                "output":"/r\\"x","memory":null}
                 """)
     }
 

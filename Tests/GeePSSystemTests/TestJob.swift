@@ -18,6 +18,8 @@ struct TestJob: Sendable {
     var train = "{steps: 12}"
     var staleness = "0"
     var cluster = "{workers: 1}"
+    /// The memory section.
+    var memory: String?
     /// Path of the initial weights.
     var initialWeights: String?
 
@@ -33,6 +35,7 @@ struct TestJob: Sendable {
             "consistency: {staleness: \(staleness)}", "cluster: \(cluster)",
             "output: {directory: \(output)}",
         ]
+        if let memory { lines.append("memory: \(memory)") }
         if let initialWeights { lines.append("init: \(initialWeights)") }
         return lines.joined(separator: "\n") + "\n"
     }

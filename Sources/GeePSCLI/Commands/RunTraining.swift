@@ -16,6 +16,8 @@ struct TrainingPreparation {
     /// What to start from; nil for PyTorch's default initialisation.
     let weights: [[Float]]?
     let output: RunDirectory
+    /// Where device memory has what; nil where it is not managed.
+    let plan: NetworkPlan?
 
     /// Reads and makes all that `job` names.
     init(_ job: Job, launch: Launch) throws {
@@ -29,10 +31,20 @@ struct TrainingPreparation {
         // For its check alone: the trainer makes its own.
         _ = try Sampler(
             sampleCount: data.training.count, workerCount: launch.worldSize,
-            batchSize: network.batchSize, shuffleSeed: nil)
-        let network = network
-        weights = try job.initialWeights.map { try WeightsFile.read($0, for: network) }
+            batchSize: network.batchSize * job.batchesPerClock, shuffleSeed: nil)
+        plan = try Self.plan(job, network)
+        weights = try Self.weights(job, network)
         output = try RunDirectory(launch.rank == 0 ? job.outputDirectory : nil)
+    }
+
+    private static func plan(_ job: Job, _ network: Network) throws -> NetworkPlan? {
+        guard let memory = job.memory else { return nil }
+        return try memory.plan(network, of: job)
+    }
+
+    private static func weights(_ job: Job, _ network: Network) throws -> [[Float]]? {
+        guard let path = job.initialWeights else { return nil }
+        return try WeightsFile.read(path, for: network)
     }
 }
 
@@ -41,22 +53,29 @@ struct TrainingPreparation {
 /// - Parameter progress: silent on every rank but 0.
 /// - Returns: the results, complete on rank 0; other ranks may leave what they do not know at zero.
 /// - Throws: what went wrong; `ErrorReport` knows how the process ends then.
-func runTraining(_ preparation: TrainingPreparation, launch: Launch, progress: ProgressReporter)
-    throws -> TrainingSummary
-{
+func runTraining(
+    _ preparation: TrainingPreparation, launch: Launch, progress: ProgressReporter,
+    timeline: Timeline? = nil
+) throws -> TrainingSummary {
     let job = preparation.job
     let network = preparation.network
+    var configuration = job.nodeConfiguration(
+        launch: launch, tables: Trainer.tables(of: network), data: preparation.data)
+    configuration.memory = preparation.plan.flatMap { job.memory?.configuration(for: $0) }
     let node = try Node.join(
-        job.nodeConfiguration(
-            launch: launch, tables: Trainer.tables(of: network), data: preparation.data),
-        device: HostDevice())
+        configuration,
+        device: HostDevice(preparation, timeline: timeline) { warning in
+            // From any thread, and the same on every rank: once is enough.
+            if launch.rank == 0 { writeError("geeps: \(warning)\n") }
+        })
     if let warning = sharedCoresWarning(node.membership, environment: processEnvironment()) {
         progress.message("geeps: \(warning)")
     }
     do {
         let run = TrainingRun(
             job: job, launch: launch, data: preparation.data, model: preparation.model,
-            network: network, node: node, output: preparation.output, progress: progress)
+            network: network, plan: preparation.plan, node: node, output: preparation.output,
+            progress: progress, timeline: timeline)
         let summary = try run.run(weights: preparation.weights)
         node.leave()
         return summary
@@ -144,6 +163,7 @@ extension Job {
         }
         node.agreement = """
             batch size: \(self.data.batchSize)
+            batches per clock: \(batchesPerClock)
             shuffle: \(self.data.isShuffled)
             seed: \(seed)
             length: \(length)

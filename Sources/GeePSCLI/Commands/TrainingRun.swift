@@ -1,6 +1,8 @@
 import GeePS
 import GeePSClient
 import GeePSCore
+import GeePSDevice
+import GeePSMemory
 import GeePSNN
 import Glibc
 
@@ -11,19 +13,27 @@ struct TrainingRun {
     let data: TrainingData
     let model: ModelConfiguration
     let network: Network
+    let plan: NetworkPlan?
     let node: Node
     let output: RunDirectory
     let progress: ProgressReporter
+    let timeline: Timeline?
+
+    /// Samples of a clock, of each worker.
+    private var samplesPerStep: Int { network.batchSize * job.batchesPerClock }
 
     /// Trains, measures on the test half, writes the results.
     ///
     /// - Parameter weights: what to start from; nil for PyTorch's default initialisation.
     func run(weights: [[Float]]?) throws -> TrainingSummary {
+        var configuration = TrainerConfiguration(
+            rank: launch.rank, workerCount: launch.worldSize, seed: job.seed,
+            isShuffled: job.data.isShuffled, updateScale: job.optimizer.updateScale)
+        configuration.batchesPerClock = job.batchesPerClock
+        configuration.timeline = timeline
         let trainer = try Trainer(
             network: network, dataset: data.training, client: node.client,
-            configuration: TrainerConfiguration(
-                rank: launch.rank, workerCount: launch.worldSize, seed: job.seed,
-                isShuffled: job.data.isShuffled, updateScale: job.optimizer.updateScale))
+            configuration: configuration, plan: plan)
         if launch.rank == 0 { try trainer.initialise(weights: weights) }
         let epochs = EpochTable(stepsPerEpoch: trainer.stepsPerEpoch, stepCount: stepCount(trainer))
         let start = monotonicNanoseconds()
@@ -31,7 +41,7 @@ struct TrainingRun {
         let seconds = Double(monotonicNanoseconds() - start) / 1e9
         let final = try trainer.weights()
         let trainLosses = try sumOverRanks(losses, "training loss").enumerated().map { epoch, sum in
-            sum / Double(epochs.steps(in: epoch) * network.batchSize * launch.worldSize)
+            sum / Double(epochs.steps(in: epoch) * samplesPerStep * launch.worldSize)
         }
         let test = try evaluate(final)
         let counters = node.client.counters
@@ -43,14 +53,26 @@ struct TrainingRun {
             epochs: Double(epochs.stepCount) / Double(trainer.stepsPerEpoch),
             trainLoss: trainLosses.last, testLoss: test?.meanLoss,
             testAccuracy: test?.accuracy,
-            samplesPerSecond: Double(epochs.stepCount * network.batchSize * launch.worldSize)
+            samplesPerSecond: Double(epochs.stepCount * samplesPerStep * launch.worldSize)
                 / max(seconds, 1e-9),
             stallRatio: Double(trainer.times.stall) / Double(max(1, trainer.times.total)),
             bytesSent: UInt64(traffic[0]), bytesReceived: UInt64(traffic[1]),
             workers: launch.worldSize, outputDirectory: output.path, seconds: seconds,
-            epochLosses: trainLosses, timeShares: shares(trainer.times))
+            epochLosses: trainLosses, timeShares: shares(trainer.times),
+            memory: memorySummary(counters, steps: epochs.stepCount))
         try output.writeSummary(summary)
         return summary
+    }
+
+    /// What managed memory did on this rank.
+    private func memorySummary(_ counters: ClientCounters, steps: Int) -> MemorySummary? {
+        guard let plan, let memory = counters.memory else { return nil }
+        return MemorySummary(
+            deviceBytes: plan.placement.deviceBytes, fullBytes: plan.fullBytes,
+            bytesIn: memory.bytesIn, bytesOut: memory.bytesOut,
+            plannedBytesIn: plan.placement.bytesIn, plannedBytesOut: plan.placement.bytesOut,
+            steps: steps, deviations: counters.access.planDeviations, onDemand: memory.onDemand,
+            recomputedLayers: plan.recomputedLayers)
     }
 
     private func stepCount(_ trainer: Trainer) -> Int {
@@ -84,7 +106,7 @@ struct TrainingRun {
             if epochs.isLastOfEpoch(step) {
                 try output.writeEpoch(
                     epoch + 1, step: step + 1,
-                    loss: losses[epoch] / Double(epochs.steps(in: epoch) * network.batchSize),
+                    loss: losses[epoch] / Double(epochs.steps(in: epoch) * samplesPerStep),
                     times: trainer.times)
             }
         }

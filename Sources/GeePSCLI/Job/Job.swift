@@ -11,6 +11,10 @@ struct Job: Hashable, Sendable {
     var seed: UInt64
     var staleness: Staleness
     var cluster: ClusterConfiguration
+    /// Mini-batches of every worker in a clock.
+    var batchesPerClock = 1
+    /// How device memory is managed; nil: everything stays on the device.
+    var memory: MemorySettings?
     /// A safetensors file the weights start from.
     var initialWeights: String?
     /// Where results go; nothing is written without it.
@@ -41,7 +45,7 @@ struct DataConfiguration: Hashable, Sendable {
     }
 
     var source: Source
-    /// Samples a worker takes in one clock.
+    /// Samples of a mini-batch, of each worker; a clock has `batchesPerClock` of them.
     var batchSize: Int
     /// Whether each epoch has an order of its own.
     var isShuffled: Bool

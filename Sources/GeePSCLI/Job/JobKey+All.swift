@@ -34,6 +34,11 @@ extension JobKey {
             fallback: .described("one worker on this machine"), example: "{workers: 2}",
             meaning: "How many processes, and how they meet."),
         JobKey(
+            section: "", name: "memory",
+            values: "A map",
+            fallback: .described("everything stays on the device"), example: "{budget: 35%}",
+            meaning: "How device memory is managed, for models larger than the device."),
+        JobKey(
             section: "", name: "init",
             values:
                 "The path of a safetensors file, with the model's tensors and no others, named and shaped as in a PyTorch `state_dict`",
@@ -307,6 +312,13 @@ extension JobKey {
             values: "An integer of 0 or more",
             fallback: .value("1"), example: "7",
             meaning: "Seeds initial weights, the order of samples and dropout."),
+        JobKey(
+            section: "train", name: "batches_per_clock",
+            values: "An integer from 1 to 65536, mini-batches",
+            fallback: .value("1"), example: "4",
+            meaning:
+                "Mini-batches of every worker before a clock; their gradients are averaged. A clock sees the samples that one of batches_per_clock x batch_size would."
+        ),
 
         JobKey(
             section: "consistency", name: "staleness",
@@ -355,6 +367,43 @@ extension JobKey {
             values: "An integer from 1 to 64, connections",
             fallback: .described("1 by shared memory, else 4 divided by the keepers"), example: "2",
             meaning: "Connections between a worker and a keeper."),
+
+        JobKey(
+            section: "memory", name: "device",
+            values: "host",
+            fallback: .value("host"), example: "host",
+            meaning: "Whose memory is managed."),
+        JobKey(
+            section: "memory", name: "budget",
+            values: "Bytes such as 512MiB or 1.5GB, or a share of what keeping everything needs",
+            fallback: .described("what keeping everything needs"), example: "35%",
+            meaning:
+                "Device memory of each worker for everything: what does not fit waits in host memory. geeps plan says what a budget costs."
+        ),
+        JobKey(
+            section: "memory", name: "policy",
+            values: "benefit or paper",
+            fallback: .value("benefit"), example: "paper",
+            meaning: "How to choose what stays; paper is GeePS's Algorithm 2, to compare with."),
+        JobKey(
+            section: "memory", name: "pinned_host",
+            values: "true or false",
+            fallback: .value("true"), example: "false",
+            meaning: "Copies use pinned host memory; pageable memory is slower on a GPU."),
+        JobKey(
+            section: "memory", name: "pinned_limit",
+            values: "Bytes such as 4GiB",
+            fallback: .described("no limit"), example: "4GiB",
+            meaning:
+                "Most pinned host memory of each worker; when it is used up, pageable memory takes its place, with one warning."
+        ),
+        JobKey(
+            section: "memory", name: "link",
+            values: "A speed such as 12GB/s or 500MB/s",
+            fallback: .described("as fast as memory"), example: "12GB/s",
+            meaning:
+                "Speed between host and device, each way: the planner predicts with it, and the host device slows copies down to it."
+        ),
 
         JobKey(
             section: "output", name: "directory",

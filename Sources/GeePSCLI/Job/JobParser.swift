@@ -17,17 +17,21 @@ struct JobParser {
         let model = map.map("model", isRequired: true).flatMap(self.model)
         let data = map.map("data", isRequired: true).flatMap(self.data)
         let optimizer = map.map("optimizer", isRequired: true).flatMap(self.optimizer)
-        let (length, seed) = map.map("train", isRequired: true).map(train) ?? (.epochs(1), 1)
+        let training =
+            map.map("train", isRequired: true).map(train)
+            ?? (length: .epochs(1), seed: 1, batchesPerClock: 1)
         let staleness = map.map("consistency").map(consistency) ?? .bulkSynchronous
         let cluster = cluster(map.map("cluster"))
+        let memory = map.map("memory").map(memory)
         let initialWeights = path("init", in: &map, expected: "the path of a safetensors file")
         let outputDirectory = map.map("output").flatMap(output)
         map.finish()
         guard let model, let data, let optimizer else { return nil }
         return Job(
-            model: model, data: data, optimizer: optimizer, length: length, seed: seed,
-            staleness: staleness, cluster: cluster, initialWeights: initialWeights,
-            outputDirectory: outputDirectory)
+            model: model, data: data, optimizer: optimizer, length: training.length,
+            seed: training.seed, staleness: staleness, cluster: cluster,
+            batchesPerClock: training.batchesPerClock, memory: memory,
+            initialWeights: initialWeights, outputDirectory: outputDirectory)
     }
 
     /// An absolute path from a text; reports one that should exist and does not.
@@ -48,13 +52,16 @@ struct JobParser {
         return path
     }
 
-    private func train(_ map: MapReader) -> (TrainingLength, UInt64) {
+    private func train(
+        _ map: MapReader
+    ) -> (length: TrainingLength, seed: UInt64, batchesPerClock: Int) {
         var map = map
         let hasBoth = map.has("epochs") && map.has("steps")
         let epochs = map.has("epochs") ? map.integer("epochs", in: 1...1_000_000) : nil
         let steps = map.has("steps") ? map.integer("steps", in: 1...Int.max) : nil
         _ = (map.node("epochs"), map.node("steps"))
         let seed: UInt64 = map.integer("seed", in: 0...UInt64.max, default: 1)
+        let batchesPerClock = map.integer("batches_per_clock", in: 1...65_536, default: 1)
         map.finish()
         if hasBoth {
             map.report(
@@ -67,7 +74,7 @@ struct JobParser {
                 at: map.origin,
                 "missing key 'epochs' or 'steps' in train, expected one of them")
         }
-        return (steps.map { .steps($0) } ?? .epochs(epochs ?? 1), seed)
+        return (steps.map { .steps($0) } ?? .epochs(epochs ?? 1), seed, batchesPerClock)
     }
 
     private func consistency(_ map: MapReader) -> Staleness {

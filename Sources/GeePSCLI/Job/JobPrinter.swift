@@ -1,4 +1,5 @@
 import GeePSCore
+import GeePSMemory
 import GeePSNN
 
 extension Job {
@@ -11,6 +12,7 @@ extension Job {
         lines += ["train:"] + indented(trainPairs)
         lines += ["consistency:"] + indented([("staleness", "\(staleness)")])
         lines += ["cluster:"] + indented(cluster.pairs)
+        if let memory { lines += ["memory:"] + indented(memory.pairs) }
         if let initialWeights { lines.append("init: \(quoted(initialWeights))") }
         if let outputDirectory {
             lines += ["output:"] + indented([("directory", quoted(outputDirectory))])
@@ -27,10 +29,25 @@ extension Job {
     }
 
     private var trainPairs: [(String, String)] {
-        switch length {
-        case .epochs(let count): [("epochs", "\(count)"), ("seed", "\(seed)")]
-        case .steps(let count): [("steps", "\(count)"), ("seed", "\(seed)")]
+        let length =
+            switch length {
+            case .epochs(let count): ("epochs", "\(count)")
+            case .steps(let count): ("steps", "\(count)")
+            }
+        return [length, ("seed", "\(seed)"), ("batches_per_clock", "\(batchesPerClock)")]
+    }
+}
+
+extension MemorySettings {
+    fileprivate var pairs: [(String, String)] {
+        var pairs = [("device", Self.devices[0])]
+        if let budget { pairs.append(("budget", quoted(budget.text))) }
+        pairs += [("policy", policy.rawValue), ("pinned_host", "\(pinnedHost)")]
+        if let pinnedLimitBytes { pairs.append(("pinned_limit", "\(pinnedLimitBytes)")) }
+        if let linkBytesPerSecond {
+            pairs.append(("link", quoted(LinkSpeed.text(linkBytesPerSecond))))
         }
+        return pairs
     }
 }
 

@@ -33,6 +33,8 @@ struct TrainingSummary: Hashable, Sendable {
     var epochLosses: [Double] = []
     /// Where rank 0's time went; empty when it was not measured.
     var timeShares: [TimeShare] = []
+    /// What managed memory did on rank 0; nil where memory is not managed.
+    var memory: MemorySummary?
 
     /// The object that `--json` prints.
     var json: JSONValue {
@@ -49,6 +51,7 @@ struct TrainingSummary: Hashable, Sendable {
             "bytes_received": .integer(Int64(clamping: bytesReceived)),
             "workers": .integer(Int64(workers)),
             "output": outputDirectory.map { .string($0) } ?? .null,
+            "memory": memory?.json ?? .null,
         ])
     }
 
@@ -89,6 +92,7 @@ struct TrainingSummary: Hashable, Sendable {
         let traffic = "\(Text.bytes(bytesSent)) sent, \(Text.bytes(bytesReceived)) received"
         rows.append(("traffic", traffic, false))
         if !timeShares.isEmpty { rows.append(("time", timeSplit, false)) }
+        for row in memory?.rows ?? [] { rows.append((row.name, row.text, false)) }
         if let outputDirectory { rows.append(("output", outputDirectory, false)) }
         return rows
     }

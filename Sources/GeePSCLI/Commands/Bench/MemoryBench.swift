@@ -49,7 +49,7 @@ struct MemoryBench: ParsableCommand {
     var noMomentum = false
 
     func validate() throws {
-        for text in budget where PlanBudget(text) == nil {
+        for text in budget where MemoryBudget(text) == nil {
             throw ValidationError(
                 "--budget is \(text), expected bytes such as 1.75GB, or a share such as 35%")
         }
@@ -87,7 +87,7 @@ struct MemoryBench: ParsableCommand {
         var points: [JSONValue] = []
         for text in budget {
             var bytes = 0
-            switch PlanBudget(text) {
+            switch MemoryBudget(text) {
             case .bytes(let count)?: bytes = count / bytesScale
             case .share(let share)?:
                 bytes = Int((Double(planner.fullBytes) * share).rounded(.up))

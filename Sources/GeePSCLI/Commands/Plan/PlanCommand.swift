@@ -57,7 +57,7 @@ struct PlanCommand: ParsableCommand {
     }
 
     func validate() throws {
-        if let budget, PlanBudget(budget) == nil {
+        if let budget, MemoryBudget(budget) == nil {
             throw ValidationError(
                 "--budget is \(budget), expected bytes such as 512MiB or 1.5GB, or a share such as 35%"
             )
@@ -82,7 +82,7 @@ struct PlanCommand: ParsableCommand {
             return
         }
         let bytes =
-            budget.flatMap(PlanBudget.init)?.byteCount(ofFull: planner.fullBytes)
+            budget.flatMap(MemoryBudget.init)?.byteCount(ofFull: planner.fullBytes)
             ?? planner.fullBytes
         let placement = try planner.placement(budgetBytes: bytes, policy: policy.policy)
         let report = PlanReport(
@@ -105,9 +105,10 @@ struct PlanCommand: ParsableCommand {
             shape = Shape(synthetic: sizes)
             classCount = classes
         }
-        return try Network(
-            job.model.configuration(classCount: classCount), input: shape,
-            batchSize: job.data.batchSize)
+        let model = job.model.configuration(classCount: classCount)
+        // Workspaces depend on the number of threads.
+        ThreadChoice.apply(model: model, input: shape, batchSize: job.data.batchSize)
+        return try Network(model, input: shape, batchSize: job.data.batchSize)
     }
 }
 

@@ -1,5 +1,5 @@
 /// Device memory as a person gives it: bytes, or a share of what keeping everything needs.
-enum PlanBudget: Hashable, Sendable {
+enum MemoryBudget: Hashable, Sendable {
     case bytes(Int)
     /// Between 0 and 1, or more.
     case share(Double)
@@ -18,6 +18,22 @@ enum PlanBudget: Hashable, Sendable {
         let bytes = number * factor
         guard bytes < 0x1p60 else { return nil }
         self = .bytes(Int(bytes.rounded()))
+    }
+
+    /// Whether it is more than nothing.
+    var isPositive: Bool {
+        switch self {
+        case .bytes(let count): count > 0
+        case .share(let share): share > 0
+        }
+    }
+
+    /// The text that `init` reads back.
+    var text: String {
+        switch self {
+        case .bytes(let count): "\(count)"
+        case .share(let share): "\(share * 100)%"
+        }
     }
 
     /// What it is where keeping everything needs `fullBytes`.

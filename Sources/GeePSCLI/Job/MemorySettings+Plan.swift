@@ -1,0 +1,56 @@
+import GeePSCore
+import GeePSDevice
+import GeePSMemory
+import GeePSNN
+
+extension MemorySettings {
+    /// Plans a clock of `job`, whose network is `network`.
+    ///
+    /// - Throws: `PlanRefusal` with the least budget and what would do.
+    func plan(
+        _ network: Network, of job: Job, times: LayerTimes? = nil
+    ) throws(PlanRefusal) -> NetworkPlan {
+        var options = NetworkPlanOptions()
+        switch budget {
+        case .bytes(let count)?: options.budget = .bytes(count)
+        case .share(let share)?: options.budget = .share(share)
+        case nil: options.budget = .full
+        }
+        options.policy = policy
+        options.batchesPerClock = job.batchesPerClock
+        options.link = link
+        options.readsInPlace = job.staleness == .bulkSynchronous
+        if let times { options.stepNanoseconds = times.nanoseconds(for: network) }
+        return try network.plan(options)
+    }
+
+    /// How a client is to manage its memory as `plan` says.
+    func configuration(for plan: NetworkPlan) -> MemoryConfiguration {
+        var configuration = MemoryConfiguration(budgetBytes: plan.problem.budgetBytes)
+        configuration.policy = policy
+        configuration.prefersPinnedHost = pinnedHost
+        configuration.link = link
+        configuration.phaseNanoseconds = plan.problem.phaseNanoseconds
+        return configuration
+    }
+
+    /// The link, each way alike; nil where the job names none.
+    var link: PlanLink? {
+        linkBytesPerSecond.map { PlanLink(bytesPerSecondIn: $0, bytesPerSecondOut: $0) }
+    }
+}
+
+extension HostDevice {
+    /// The device that a job asks for: within its budget, behind its link.
+    convenience init(
+        _ preparation: TrainingPreparation, timeline: Timeline?,
+        onWarning: @escaping @Sendable (String) -> Void
+    ) {
+        let memory = preparation.job.memory
+        self.init(
+            limitBytes: preparation.plan?.problem.budgetBytes,
+            pinnedLimitBytes: memory?.pinnedLimitBytes,
+            link: memory?.linkBytesPerSecond.map { LinkEmulation(bytesPerSecond: $0) },
+            timeline: timeline, onWarning: onWarning)
+    }
+}
