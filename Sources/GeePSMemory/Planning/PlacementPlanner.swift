@@ -12,7 +12,7 @@ public final class PlacementPlanner {
     public let problem: PlanProblem
     let outline: PlanOutline
     private let base: Candidate
-    private let everything: Candidate
+    private lazy var everything = makeEverything()
     private var candidates: [Candidate] = []
     private let gridPoints: Int
 
@@ -35,9 +35,6 @@ public final class PlacementPlanner {
                 + "\(problem.phaseNanoseconds.count)")
         let least = SelectionDraft(problem, outline)
         base = Candidate(least, limit: least.load.peak)
-        var all = SelectionDraft(problem, outline)
-        all.chooseByBenefit(within: .max / 4)
-        everything = Candidate(all, limit: all.load.peak, mayNarrow: false)
     }
 
     /// The placement for `problem`.
@@ -82,7 +79,34 @@ public final class PlacementPlanner {
         return finish(base, capacity)
     }
 
+    /// About what `placement(budgetBytes:)` would take, in a hundredth of its time; nil where the budget is
+    /// too small, or times or link are not known.
+    ///
+    /// Chooses for the budget itself, so two near budgets may be out of order.
+    package func estimate(budgetBytes: Int?) -> Forecast? {
+        let capacity = min(budgetBytes ?? .max, .max / 4) - problem.fixedBytes
+        var limit = capacity
+        for _ in 0..<Self.estimatesMost {
+            var draft = SelectionDraft(problem, outline)
+            guard draft.load.peak <= capacity else { return nil }
+            draft.chooseByBenefit(within: limit)
+            let candidate = Candidate(draft, limit: capacity)
+            if candidate.packing.height <= capacity { return finish(candidate, capacity).forecast }
+            limit -= limit / 32
+        }
+        return nil
+    }
+
+    /// Capacities that an estimate tries, each a little below the one before.
+    private static let estimatesMost = 4
+
     // MARK: Candidates
+
+    private func makeEverything() -> Candidate {
+        var draft = SelectionDraft(problem, outline)
+        draft.chooseByBenefit(within: .max / 4)
+        return Candidate(draft, limit: draft.load.peak, mayNarrow: false)
+    }
 
     private func makeCandidates() {
         guard candidates.isEmpty else { return }
