@@ -54,7 +54,8 @@ extension Network {
     func steps(recomputing units: Set<Int>) -> [NetworkStep] {
         var restorer = StepRestorer(self, units)
         for step in steps { restorer.append(step) }
-        let results = purpose == .training ? [inputGradientTensor].compactMap { $0 } : [logitsTensor]
+        let results =
+            purpose == .training ? [inputGradientTensor].compactMap { $0 } : [logitsTensor]
         return NetworkStep.planned(restorer.drafts, results: Set(results))
     }
 }
@@ -91,7 +92,7 @@ private struct StepRestorer {
         let unit = units[index]
         for tensor in unit.tensors { unitOfLost[tensor] = nil }
         restore(unit.input)
-        for layer in unit.layers.prefix(1) {
+        for layer in unit.layers {
             guard var step = forwardSteps[layer] else { continue }
             step.kind = .recompute(layer: layer)
             drafts.append(StepDraft(step, scratch: network.scratchTensor))
