@@ -3,7 +3,8 @@ import GeePSCore
 /// Plans one problem, for one budget or many.
 ///
 /// Candidates are made for a fixed grid of capacities, by both policies, whatever the budget; the plan for a
-/// budget is the candidate that moves least among those that fit. So a larger budget never moves more, and
+/// budget is the candidate that moves least among those that fit, or, where times and link are known, the fastest
+/// of those that move no more than what smaller budgets chose. So a larger budget never moves more, and
 /// never more than the paper's policy (decision 0009). Candidates get offsets only when they are looked at.
 ///
 /// One thread at a time.
@@ -14,13 +15,16 @@ public final class PlacementPlanner {
     private let base: Candidate
     private lazy var everything = makeEverything()
     private var candidates: [Candidate] = []
+    private var rungs: [Rung] = []
     private let gridPoints: Int
 
     /// Prepares to plan.
     ///
     /// - Throws: a refusal of code `.malformed` when acquires and releases do not pair up.
     public convenience init(_ problem: PlanProblem) throws(PlanRefusal) {
-        try self.init(problem, gridPoints: 64)
+        // A long iteration takes long to plan, and has many near candidates anyway.
+        let points = 8192 / max(1, problem.phaseCount)
+        try self.init(problem, gridPoints: min(256, max(32, points)))
     }
 
     /// The same, with another number of capacities to make candidates for.
@@ -69,6 +73,7 @@ public final class PlacementPlanner {
             throw refusal(budgetBytes: budgetBytes ?? 0)
         }
         makeCandidates()
+        if policy == .benefit, knowsTimes { return finish(fastest(within: capacity), capacity) }
         for candidate in candidates
         where (policy == .benefit || candidate.isPaperOnly) && candidate.leastCapacity <= capacity {
             guard max(candidate.packing.height, candidate.leastCapacity) <= capacity else {
@@ -99,6 +104,43 @@ public final class PlacementPlanner {
 
     /// Capacities that an estimate tries, each a little below the one before.
     private static let estimatesMost = 4
+
+    // MARK: Where times are known
+
+    private var knowsTimes: Bool { problem.link != nil && !problem.phaseNanoseconds.isEmpty }
+
+    /// The fastest candidate that moves no more than the fastest of every smaller capacity, nor than the paper's.
+    ///
+    /// So a larger budget never moves more here either; and what a smaller budget does in its time, a larger one
+    /// does too, unless the paper's policy moves less.
+    private func fastest(within capacity: Int) -> Candidate {
+        if rungs.isEmpty {
+            rungs = candidates.map(rung).sorted { $0.capacity < $1.capacity }
+        }
+        var chosen: Rung?
+        var paperBytes = Int.max
+        var end = 0
+        while end < rungs.count, rungs[end].capacity <= capacity {
+            let level = rungs[end].capacity
+            while end < rungs.count, rungs[end].capacity == level {
+                if rungs[end].candidate.isPaperOnly {
+                    paperBytes = min(paperBytes, rungs[end].candidate.bytesMoved)
+                }
+                end += 1
+            }
+            let most = min(chosen?.candidate.bytesMoved ?? .max, paperBytes)
+            chosen = rungs[..<end].filter { $0.candidate.bytesMoved <= most }
+                .min { $0.isBetter(than: $1) }
+        }
+        return chosen?.candidate ?? base
+    }
+
+    private func rung(_ candidate: Candidate) -> Rung {
+        Rung(
+            candidate: candidate,
+            capacity: max(candidate.packing.height, candidate.leastCapacity),
+            nanoseconds: forecast(of: candidate.placement)?.iterationNanoseconds ?? .max)
+    }
 
     // MARK: Candidates
 
@@ -173,6 +215,21 @@ extension Placement {
             return singleBufferedCount < other.singleBufferedCount
         }
         return phaseBytes.reduce(0, +) > other.phaseBytes.reduce(0, +)
+    }
+}
+
+/// A candidate with the capacity it needs and the time it takes.
+private struct Rung {
+    let candidate: Candidate
+    let capacity: Int
+    let nanoseconds: UInt64
+
+    func isBetter(than other: Rung) -> Bool {
+        if nanoseconds != other.nanoseconds { return nanoseconds < other.nanoseconds }
+        if candidate.bytesMoved != other.candidate.bytesMoved {
+            return candidate.bytesMoved < other.candidate.bytesMoved
+        }
+        return !candidate.isPaperOnly && other.candidate.isPaperOnly
     }
 }
 
