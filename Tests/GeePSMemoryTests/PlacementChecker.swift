@@ -16,6 +16,7 @@ struct PlacementChecker {
         checker.checkOverlap()
         checker.checkContent()
         checker.checkDependencies()
+        checker.checkUpdates()
         return checker.faults
     }
 
@@ -152,6 +153,37 @@ struct PlacementChecker {
                 }
             }
         }
+    }
+
+    /// Every update leaves once: by itself, or in another that is there when it ends.
+    private mutating func checkUpdates() {
+        var bytes = 0
+        for stay in placement.stays {
+            guard case .update(let id) = stay.item else {
+                require(stay.addsInto == nil, "only updates are added to others")
+                continue
+            }
+            require(
+                stay.savesOut == (stay.addsInto == nil), "an update is saved or added, not both")
+            if stay.savesOut { bytes += stay.byteCount }
+            guard let target = stay.addsInto.map({ placement.stays[$0] }) else { continue }
+            let batch = problem.batches[id]
+            require(
+                target.item == stay.item
+                    && batch.byteCount == problem.tables[batch.table].cacheBytes
+                    && (batch.isRun || batch.isWholeTable),
+                "what is added is of the same whole table")
+            require(target.savesOut && target.addsInto == nil, "the sum is saved")
+            require(
+                target.firstAccess < stay.firstAccess && stay.firstAccess <= stay.lastAccess
+                    && stay.lastAccess <= target.lastAccess,
+                "what is added ends while the sum is there")
+            require(
+                !problem.accesses[target.lastAccess...].dropFirst().contains {
+                    $0.kind == .endUpdate && problem.batches[$0.batch].table == batch.table
+                }, "the sum ends with the table's last update")
+        }
+        require(bytes == placement.bytesOfUpdates, "bytes of updates are those that are saved")
     }
 
     /// Some holder of the hold that begins at `position` fetches.

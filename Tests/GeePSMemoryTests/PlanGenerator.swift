@@ -49,7 +49,8 @@ enum PlanGenerator {
 
     /// Forward and backward over layers with parameters, activations, gradients and momentum.
     private static func network(_ random: inout PlanRandom) -> PlanProblem {
-        let depth = 1 + random.below(9)
+        let batchesPerClock = random.chance(60) ? 1 : 2 + random.below(3)
+        let depth = 1 + random.below(9) / batchesPerClock
         var net = NetworkSketch()
         var sizes: [Int] = []
         for _ in 0...depth { sizes.append(1 + random.below(4000)) }
@@ -57,7 +58,7 @@ enum PlanGenerator {
         let hasMomentum = random.chance(50)
         net.build(
             activations: sizes, parameters: parameters, hasMomentum: hasMomentum,
-            readsAreRuns: random.chance(70))
+            readsAreRuns: random.chance(70), batchesPerClock: batchesPerClock)
         return net.problem
     }
 
@@ -71,8 +72,9 @@ enum PlanGenerator {
         }
         let batches = (0..<(1 + random.below(4))).map { _ in
             let table = random.below(tables.count)
+            let bytes = tables[table].cacheBytes
             return PlanProblem.Batch(
-                table: table, byteCount: 1 + random.below(tables[table].cacheBytes),
+                table: table, byteCount: random.chance(40) ? bytes : 1 + random.below(bytes),
                 isRun: random.chance(60))
         }
         var open: [Access] = []
@@ -91,8 +93,12 @@ enum PlanGenerator {
                 open.append(Access(.endLocal, batch: id))
             } else {
                 let id = random.below(batches.count)
-                accesses.append(Access(kind == 2 ? .read : .update, batch: id))
-                open.append(Access(kind == 2 ? .endRead : .endUpdate, batch: id))
+                // A whole table is only updated: a read in place after a table's last update may see the
+                // next clock's rows.
+                let isWhole = batches[id].byteCount == tables[batches[id].table].cacheBytes
+                let isRead = kind == 2 && !isWhole
+                accesses.append(Access(isRead ? .read : .update, batch: id))
+                open.append(Access(isRead ? .endRead : .endUpdate, batch: id))
             }
         }
         accesses += open + [Access(.clock)]
@@ -107,7 +113,8 @@ struct NetworkSketch {
 
     /// Activation n is the input of layer n; a layer with zero parameter bytes has no table.
     mutating func build(
-        activations: [Int], parameters: [Int], hasMomentum: Bool, readsAreRuns: Bool = true
+        activations: [Int], parameters: [Int], hasMomentum: Bool, readsAreRuns: Bool = true,
+        batchesPerClock: Int = 1
     ) {
         let depth = parameters.count
         let outputs = activations.enumerated().map { local("activation\($0.offset)", $0.element) }
@@ -118,6 +125,11 @@ struct NetworkSketch {
             batchOfLayer.append(bytes > 0 ? table("layer\(layer)", bytes, readsAreRuns) : nil)
             momentum.append(
                 hasMomentum && bytes > 0 ? local("momentum\(layer)", bytes) : nil)
+        }
+        defer {
+            let once = problem.accesses
+            for _ in 1..<batchesPerClock { problem.accesses += once }
+            problem.accesses.append(Access(.clock))
         }
         step([(outputs[0], false, true)], read: nil, update: nil)
         for layer in 0..<depth {
@@ -134,7 +146,6 @@ struct NetworkSketch {
             if let momentum = momentum[layer] { uses.append((momentum, true, true)) }
             step(uses, read: batchOfLayer[layer], update: batchOfLayer[layer])
         }
-        problem.accesses.append(Access(.clock))
     }
 
     mutating func local(_ name: String, _ bytes: Int) -> Int {

@@ -17,6 +17,7 @@ extension SelectionDraft {
         grantWindows(within: capacityBytes)
         keepWhereCopiesCrowd(live, within: capacityBytes)
         for table in tablesWorthPlacing() { _ = placeOnDevice(table: table, within: capacityBytes) }
+        for table in tablesToSum() { _ = accumulate(table: table, within: capacityBytes) }
         grantWindows(within: capacityBytes)
     }
 
@@ -78,6 +79,25 @@ extension SelectionDraft {
             worth.append((table, Double(saved) / Double(max(1, outline.tableRoomBytes[table]))))
         }
         return worth.sorted {
+            $0.share != $1.share ? $0.share > $1.share : $0.table < $1.table
+        }.map(\.table)
+    }
+
+    /// Tables whose updates may be added up on the device, the best first: saved bytes a byte of room and a
+    /// phase.
+    private func tablesToSum() -> [TableIndex] {
+        var sums: [(table: TableIndex, share: Double)] = []
+        for table in problem.tables.indices {
+            guard let first = outline.summands[table].first else { continue }
+            let holds = outline.summands[table].map {
+                outline.holds[outline.items[$0].holds.lowerBound]
+            }
+            let phases = (holds.map(\.last).max() ?? 0) - holds[0].last
+            let saved = (holds.count - 1) * outline.items[first].byteCount
+            let room = Double(max(1, outline.items[first].roomBytes)) * Double(max(1, phases))
+            sums.append((table, Double(saved) / room))
+        }
+        return sums.sorted {
             $0.share != $1.share ? $0.share > $1.share : $0.table < $1.table
         }.map(\.table)
     }

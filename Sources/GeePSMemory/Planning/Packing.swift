@@ -27,7 +27,8 @@ struct Packing {
     /// A piece that does not fit below `limit` gives up its extra room if it may; the result may exceed the
     /// limit.
     static func pack(
-        _ pieces: [PackingPiece], phaseCount: Int, limit: Int, mayNarrow: Bool = true
+        _ pieces: [PackingPiece], phaseCount: Int, limit: Int, mayNarrow: Bool = true,
+        roundsPerOrder: Int = mostRoundsPerOrder
     ) -> Packing {
         var best: Packing?
         for var order in orders(of: pieces) {
@@ -49,7 +50,8 @@ struct Packing {
         return best ?? Packing(offsets: [], isNarrow: [], height: 0)
     }
 
-    private static let roundsPerOrder = 6
+    /// Rounds of a thorough packing.
+    static let mostRoundsPerOrder = 6
 
     private func isBetter(than other: Packing, _ limit: Int) -> Bool {
         let heights = (max(height, limit), max(other.height, limit))

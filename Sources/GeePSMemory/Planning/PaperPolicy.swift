@@ -29,6 +29,8 @@ extension SelectionDraft {
             let bytes = selection.tableRoomBytes(table, outline)
             guard available >= bytes else { continue }
             if placeOnDevice(table: table, within: .max) { available -= bytes }
+            // Its log is on the device, so updates add up there; the sum's stay is the log.
+            _ = accumulate(table: table, within: .max)
         }
         grantWindows(within: totalBytes)
         return true

@@ -30,10 +30,16 @@ extension Placement {
             sum + (draft.selection.isOnDevice[table] ? draft.problem.tables[table].cacheBytes : 0)
         }
         bytesOfUpdates = stays.reduce(0) { sum, stay in
-            guard case .update = stay.item else { return sum }
+            guard case .update = stay.item, stay.savesOut else { return sum }
             return sum + stay.byteCount
         }
         findHomes()
+        for table in draft.problem.tables.indices where draft.selection.accumulates[table] {
+            let updates = outline.summands[table].map {
+                stayOfHold[outline.items[$0].holds.lowerBound]
+            }
+            for case let update? in updates.dropFirst() { stays[update].addsInto = updates[0] }
+        }
         let rooms = list.drafts.map(\.roomBytes)
         for index in stays.indices {
             stays[index].predecessors = predecessors(of: index, rooms, outline.phaseCount)

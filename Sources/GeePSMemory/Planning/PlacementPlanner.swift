@@ -95,8 +95,10 @@ public final class PlacementPlanner {
             var draft = SelectionDraft(problem, outline)
             guard draft.load.peak <= capacity else { return nil }
             draft.chooseByBenefit(within: limit)
-            let candidate = Candidate(draft, limit: capacity)
-            if candidate.packing.height <= capacity { return finish(candidate, capacity).forecast }
+            let candidate = Candidate(draft, limit: capacity, roundsPerOrder: 1)
+            if candidate.packing.height <= capacity {
+                return finish(candidate, capacity, roundsPerOrder: 1).forecast
+            }
             limit -= limit / 32
         }
         return nil
@@ -184,7 +186,10 @@ public final class PlacementPlanner {
     }
 
     /// Gives copies more room beside their neighbours, as far as the budget has any left.
-    private func finish(_ candidate: Candidate, _ capacity: Int) -> Placement {
+    private func finish(
+        _ candidate: Candidate, _ capacity: Int,
+        roundsPerOrder: Int = Packing.mostRoundsPerOrder
+    ) -> Placement {
         var best = candidate.placement
         best.forecast = forecast(of: best)
         var draft = candidate.draft
@@ -192,7 +197,7 @@ public final class PlacementPlanner {
             let load = draft.load.bytes
             draft.grantWindows(within: capacity, depth: depth)
             if draft.load.bytes == load && depth > 1 { break }
-            let wider = Candidate(draft, limit: capacity)
+            let wider = Candidate(draft, limit: capacity, roundsPerOrder: roundsPerOrder)
             guard wider.packing.height <= capacity else { break }
             var placement = wider.placement
             placement.forecast = forecast(of: placement)
@@ -242,17 +247,21 @@ private final class Candidate {
     let isPaperOnly: Bool
     private let limit: Int
     private let mayNarrow: Bool
+    private let roundsPerOrder: Int
     private lazy var list = StayList(draft)
     private(set) lazy var packing = Packing.pack(
-        list.pieces, phaseCount: draft.outline.phaseCount, limit: limit, mayNarrow: mayNarrow)
+        list.pieces, phaseCount: draft.outline.phaseCount, limit: limit, mayNarrow: mayNarrow,
+        roundsPerOrder: roundsPerOrder)
 
     init(
-        _ draft: SelectionDraft, limit: Int, isPaperOnly: Bool = false, mayNarrow: Bool = true
+        _ draft: SelectionDraft, limit: Int, isPaperOnly: Bool = false, mayNarrow: Bool = true,
+        roundsPerOrder: Int = Packing.mostRoundsPerOrder
     ) {
         self.draft = draft
         self.limit = limit
         self.isPaperOnly = isPaperOnly
         self.mayNarrow = mayNarrow
+        self.roundsPerOrder = roundsPerOrder
         let traffic = draft.traffic
         bytesMoved = traffic.bytesIn + traffic.bytesOut
         leastCapacity = max(isPaperOnly ? limit : 0, draft.narrowPeak)

@@ -66,6 +66,9 @@ struct PlanOutline {
     /// By table, the items that read it.
     private(set) var readers: [[Int]] = []
     private(set) var tableRoomBytes: [Int] = []
+    /// By table, its updates in the order of their acquires, where they are several of the whole table and may
+    /// be added up on the device; empty for all others.
+    private(set) var summands: [[Int]] = []
 
     /// - Throws: a refusal when acquires and releases do not pair up, or something is unknown.
     init(_ problem: PlanProblem) throws(PlanRefusal) {
@@ -79,6 +82,40 @@ struct PlanOutline {
         readers = Array(repeating: [], count: problem.tables.count)
         tableRoomBytes = problem.tables.map { Self.room($0.cacheBytes, problem) }
         for trace in tracer.traces { append(trace, problem) }
+        findSummands(problem)
+    }
+
+    /// Holds the first update of `table` until the last one ends: the update log on the device.
+    ///
+    /// - Returns: the phases that are added to the hold.
+    mutating func prolongSum(of table: TableIndex) -> Range<Int> {
+        let updates = summands[table].map { items[$0].holds.lowerBound }
+        guard let sum = updates.first,
+            let end = updates.max(by: { holds[$0].lastAccess < holds[$1].lastAccess })
+        else { return 0..<0 }
+        let added = (holds[sum].last + 1)..<(holds[end].last + 1)
+        holds[sum].last = holds[end].last
+        holds[sum].lastAccess = holds[end].lastAccess
+        let gap = items[holds[sum].item].gaps.lowerBound
+        gaps[gap].first = wrapped(holds[sum].last + 1)
+        gaps[gap].phaseCount -= added.count
+        return added
+    }
+
+    private mutating func findSummands(_ problem: PlanProblem) {
+        summands = Array(repeating: [], count: problem.tables.count)
+        var batches = Array(repeating: Set<Int>(), count: problem.tables.count)
+        for (index, item) in items.enumerated() {
+            guard case .update(let batch) = item.kind, let table = item.table else { continue }
+            summands[table].append(index)
+            batches[table].insert(batch)
+        }
+        for table in summands.indices {
+            let isSum =
+                summands[table].count > 1 && batches[table].count == 1
+                && batches[table].allSatisfy(problem.isWholeTable)
+            if !isSum { summands[table] = [] }
+        }
     }
 
     /// `phase` in `0..<phaseCount`.

@@ -30,12 +30,20 @@ public struct PlanProblem: Hashable, Sendable {
         public var byteCount: Int
         /// A read is lent from a cache on the device in place; otherwise it is gathered into a buffer.
         public var isRun: Bool
+        /// All rows of the table in order, so that its updates may be added up on the device.
+        ///
+        /// Need not be said of a run of the table's size, which is nothing else; only where reads are not lent
+        /// in place.
+        public var isWholeTable: Bool
 
         /// A batch.
-        public init(table: TableIndex, byteCount: Int, isRun: Bool = true) {
+        public init(
+            table: TableIndex, byteCount: Int, isRun: Bool = true, isWholeTable: Bool = false
+        ) {
             self.table = table
             self.byteCount = byteCount
             self.isRun = isRun
+            self.isWholeTable = isWholeTable
         }
     }
 
@@ -91,6 +99,13 @@ public struct PlanProblem: Hashable, Sendable {
             }
         }
         return count
+    }
+
+    /// Whether batch `id` is all rows of its table, in order.
+    func isWholeTable(_ id: Int) -> Bool {
+        let batch = batches[id]
+        return batch.byteCount == tables[batch.table].cacheBytes
+            && (batch.isRun || batch.isWholeTable)
     }
 
     /// A problem.

@@ -7,6 +7,8 @@ struct Selection {
     var isResident: [Bool]
     /// By table: the parameter cache is on the device.
     var isOnDevice: [Bool]
+    /// By table: its updates are added up on the device, and their sum leaves once.
+    var accumulates: [Bool]
     /// By hold: phases of room before it, so that copying in overlaps their compute.
     var early: [Int]
     /// By hold: phases of room after it, so that copying out overlaps their compute.
@@ -18,13 +20,14 @@ struct Selection {
     init(_ outline: PlanOutline) {
         isResident = outline.gaps.map { $0.isLive && $0.phaseCount == 0 }
         isOnDevice = outline.readers.map { _ in false }
+        accumulates = isOnDevice
         early = outline.holds.map { _ in 0 }
         late = outline.holds.map { _ in 0 }
     }
 
-    /// Room that a table takes on the device.
+    /// Room that a table takes on the device; where updates add up, their sum is the log.
     func tableRoomBytes(_ table: TableIndex, _ outline: PlanOutline) -> Int {
-        outline.tableRoomBytes[table] * (copiesReads ? 2 : 1)
+        outline.tableRoomBytes[table] * (copiesReads && !accumulates[table] ? 2 : 1)
     }
 
     /// Whether `item` needs memory of its own: a read from a cache on the device needs none.
@@ -39,7 +42,8 @@ struct Selection {
 /// A selection with its load by phase, changed step by step.
 struct SelectionDraft {
     let problem: PlanProblem
-    let outline: PlanOutline
+    /// The problem's; where updates are added up, with the sum's longer hold.
+    private(set) var outline: PlanOutline
     private(set) var selection: Selection
     private(set) var load: PhaseLoad
 
@@ -73,7 +77,9 @@ struct SelectionDraft {
     func saves(hold index: Int) -> Bool {
         let item = outline.items[outline.holds[index].item]
         switch item.kind {
-        case .update: return true
+        case .update:
+            guard let table = item.table, selection.accumulates[table] else { return true }
+            return outline.summands[table].first == outline.holds[index].item
         case .read: return false
         case .local:
             let gap = item.gaps.lowerBound + (index - item.holds.lowerBound)
@@ -131,6 +137,29 @@ struct SelectionDraft {
             selection.tableRoomBytes(table, outline), first: 0, count: outline.phaseCount)
         if load.peak <= capacityBytes { return true }
         (selection, load) = before
+        return false
+    }
+
+    /// Adds a table's updates up on the device if the load stays within `capacityBytes`.
+    mutating func accumulate(table: TableIndex, within capacityBytes: Int) -> Bool {
+        guard let sum = outline.summands[table].first, !selection.accumulates[table] else {
+            return false
+        }
+        let before = (selection, load, outline)
+        for item in outline.summands[table] {
+            for gap in outline.items[item].gaps { removeWindows(of: outline.gaps[gap]) }
+        }
+        let logBytes = selection.tableRoomBytes(table, outline)
+        selection.accumulates[table] = true
+        if selection.isOnDevice[table] {
+            load.add(
+                selection.tableRoomBytes(table, outline) - logBytes, first: 0,
+                count: outline.phaseCount)
+        }
+        let added = outline.prolongSum(of: table)
+        load.add(outline.items[sum].roomBytes, first: added.lowerBound, count: added.count)
+        if load.peak(first: added.lowerBound, count: added.count) <= capacityBytes { return true }
+        (selection, load, outline) = before
         return false
     }
 

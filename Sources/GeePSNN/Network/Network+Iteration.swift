@@ -69,7 +69,8 @@ extension Network {
                         ? nil : tensor.byteCount / batchSize)
             },
             batches: tables.enumerated().map { index, layout in
-                PlanProblem.Batch(table: index, byteCount: layout.byteCount)
+                PlanProblem.Batch(
+                    table: index, byteCount: layout.byteCount, isWholeTable: true)
             },
             tables: tables.map {
                 PlanProblem.Table(name: $0.name, cacheBytes: $0.byteCount)

@@ -66,7 +66,7 @@ extension Network {
         _ options: NetworkPlanOptions = NetworkPlanOptions()
     ) throws(PlanRefusal) -> NetworkPlan {
         let problem = planProblem(of: steps, options)
-        let planner = try PlacementPlanner(problem)
+        let planner = try planner(problem)
         let budget: Int? =
             switch options.budget {
             case .full: nil
@@ -85,6 +85,15 @@ extension Network {
             self, found.steps, found.problem, found.placement, planner, budget,
             options.batchesPerClock)
     }
+
+    /// A planner that looks at fewer capacities where the clock has many phases, since each takes a time that
+    /// grows with their square.
+    func planner(_ problem: PlanProblem) throws(PlanRefusal) -> PlacementPlanner {
+        let points = Self.gridPointsTimesPhases / problem.phaseCount
+        return try PlacementPlanner(problem, gridPoints: max(8, min(64, points)))
+    }
+
+    private static let gridPointsTimesPhases = 16_000
 
     /// What the planner is asked for the `steps` of one mini-batch, some of which may recompute.
     func planProblem(of steps: [NetworkStep], _ options: NetworkPlanOptions) -> PlanProblem {

@@ -3,7 +3,8 @@ import GeePSMemory
 /// Looks for layers whose result is better made again than copied out and in.
 ///
 /// Starts from the best of some prefixes of the candidates, the promising first, and then takes candidates in
-/// and out one at a time as long as the forecast gets shorter. Effort is bounded by `trialsMost`.
+/// and out one at a time as long as the forecast gets shorter. Forecasts are those of a clock of one
+/// mini-batch, whatever the clock has: the others repeat it. Effort is bounded by `trialsLeft`.
 struct RecomputeSearch {
     /// Units dropped together: one, and those below whose result nobody else reads backward.
     private struct Candidate {
@@ -13,15 +14,19 @@ struct RecomputeSearch {
     }
 
     private let network: Network
-    private let options: NetworkPlanOptions
+    /// Of trials: for one mini-batch.
+    private var options: NetworkPlanOptions
+    private let batchesPerClock: Int
     private let budgetBytes: Int?
     private let plain: Forecast
     private let units: [RecomputeUnit]
     private let time: (NetworkStep) -> UInt64
-    private let computeNanoseconds: UInt64
-    private var trialsLeft = Self.trialsMost
+    /// A trial takes a time that grows with the square of the steps.
+    private var trialsLeft: Int
 
     private static let trialsMost = 64
+    private static let trialsLeast = 12
+    private static let stepsTimesTrials = 6000
 
     /// - Parameter plain: what the plan without recomputation takes.
     init(_ network: Network, _ options: NetworkPlanOptions, budgetBytes: Int?, plain: Forecast) {
@@ -31,8 +36,10 @@ struct RecomputeSearch {
         self.plain = plain
         units = network.recomputeUnits
         time = network.time(options.stepNanoseconds)
-        computeNanoseconds =
-            options.stepNanoseconds.reduce(0, +) * UInt64(options.batchesPerClock)
+        trialsLeft = max(
+            Self.trialsLeast, min(Self.trialsMost, Self.stepsTimesTrials / network.steps.count))
+        self.options.batchesPerClock = 1
+        batchesPerClock = options.batchesPerClock
     }
 
     /// - Returns: the steps of a mini-batch with their placement; nil where none is faster than without.
@@ -40,7 +47,7 @@ struct RecomputeSearch {
         let candidates = candidates()
         guard !candidates.isEmpty else { return nil }
         var chosen: Set<Int> = []
-        var best = trial(chosen, limit: .max) ?? plain.iterationNanoseconds
+        guard var best = trial(chosen, limit: .max) else { return nil }
         let start = best
         var count = 1
         while count < 2 * candidates.count {
@@ -56,8 +63,9 @@ struct RecomputeSearch {
         }
         guard best < start, !chosen.isEmpty else { return nil }
         let steps = network.steps(recomputing: chosen)
+        options.batchesPerClock = batchesPerClock
         let problem = network.planProblem(of: steps, options)
-        guard let planner = try? PlacementPlanner(problem),
+        guard let planner = try? network.planner(problem),
             let placement = try? planner.placement(budgetBytes: budgetBytes),
             let forecast = placement.forecast,
             forecast.iterationNanoseconds < plain.iterationNanoseconds
@@ -68,7 +76,7 @@ struct RecomputeSearch {
     /// How long a clock takes that recomputes `chosen`, estimated; nil where it is not below `limit`.
     private mutating func trial(_ chosen: Set<Int>, limit: UInt64) -> UInt64? {
         let steps = network.steps(recomputing: chosen)
-        let compute = steps.reduce(0) { $0 + time($1) } * UInt64(options.batchesPerClock)
+        let compute = steps.reduce(0) { $0 + time($1) }
         guard compute < limit, trialsLeft > 0 else { return nil }
         trialsLeft -= 1
         let problem = network.planProblem(of: steps, options)
@@ -86,7 +94,7 @@ struct RecomputeSearch {
         for unit in units.indices where !read.isDisjoint(with: units[unit].tensors) {
             guard let group = group(unit, read) else { continue }
             let spent = cost(group)
-            guard spent < plain.stallNanoseconds else { continue }
+            guard spent * UInt64(batchesPerClock) < plain.stallNanoseconds else { continue }
             let saved = group.reduce(0) { $0 + droppedBytes(units[$1], read) }
             candidates.append(
                 Candidate(units: group, promise: Double(saved) / Double(max(1, spent))))
@@ -113,7 +121,7 @@ struct RecomputeSearch {
         unit.tensors.filter(read.contains).reduce(0) { $0 + network.tensors[$1].byteCount }
     }
 
-    /// Compute time of a clock spent on `group`.
+    /// Compute time of a mini-batch spent on `group`.
     private func cost(_ group: Set<Int>) -> UInt64 {
         var nanoseconds: UInt64 = 0
         for step in network.steps {
@@ -122,6 +130,6 @@ struct RecomputeSearch {
                 nanoseconds += time(step)
             }
         }
-        return nanoseconds * UInt64(options.batchesPerClock)
+        return nanoseconds
     }
 }
