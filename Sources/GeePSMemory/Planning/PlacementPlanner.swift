@@ -73,7 +73,9 @@ public final class PlacementPlanner {
             throw refusal(budgetBytes: budgetBytes ?? 0)
         }
         makeCandidates()
-        if policy == .benefit, knowsTimes { return finish(fastest(within: capacity), capacity) }
+        if policy == .benefit, knowsTimes, capacity < everything.packing.height {
+            return finish(fastest(within: capacity), capacity)
+        }
         for candidate in candidates
         where (policy == .benefit || candidate.isPaperOnly) && candidate.leastCapacity <= capacity {
             guard max(candidate.packing.height, candidate.leastCapacity) <= capacity else {
