@@ -9,6 +9,8 @@ struct OpenSum {
     var stay: Int
     /// Some update is in it.
     var hasContent = false
+    /// The log has an update already: one that came too late for the iteration before.
+    var isAdded = false
 }
 
 /// Accesses in managed memory: where the placement has them, or by themselves.
@@ -31,7 +33,9 @@ extension AccessManager {
             try managed.abandon(rowsLentOf: Set(lent.indices.filter { lent[$0] > 0 }))
             // The logs were to be overwritten as a whole; from here on updates are added.
             for sum in openSums.values {
-                Kernels.fill(sum.log.floats, with: 0, count: sum.batch.valueCount)
+                if !sum.isAdded {
+                    Kernels.fill(sum.log.floats, with: 0, count: sum.batch.valueCount)
+                }
                 guard sum.hasContent else { continue }
                 try managed.addSum(
                     sum.batch, from: run.stays[sum.stay].address, to: sum.log.floats)
@@ -199,11 +203,14 @@ extension AccessManager {
             let overwritesLog = stay.isWholeUpdate || stay.plan.addsInto != nil
             log = try store.log(of: batch.table, tick: tick, isOverwritten: overwritesLog)
             if stay.isWholeUpdate {
-                openSums[batch.table] = OpenSum(log: HostAddress(log), batch: batch, stay: index)
+                openSums[batch.table] = OpenSum(
+                    log: HostAddress(log), batch: batch, stay: index,
+                    isAdded: lateTicks[batch.table] == tick)
             }
             lent = try managed.acquire(stay: index, at: position)
         } else {
             log = try store.log(of: batch.table, tick: tick, isOverwritten: false)
+            if tick > self.tick.next { lateTicks[batch.table] = tick }
             lent = try managed.acquirePiece(
                 byteCount: batch.byteCount, for: "an update of \(tables[batch.table].name)")
         }
@@ -235,7 +242,8 @@ extension AccessManager {
         let piece = managed.giveBack(loan)
         if let run = managed.run, let position {
             openSums[batch.table]?.hasContent = true
-            reclaim(run, at: position, log: log)
+            reclaim(
+                run, at: position, log: log, isAdded: openSums[batch.table]?.isAdded ?? false)
             if let sum = openSums[batch.table], run.stays[sum.stay].plan.lastAccess == position {
                 openSums[batch.table] = nil
             }
@@ -245,6 +253,7 @@ extension AccessManager {
         do throws(AccessError) {
             // The clock may have been raised while the buffer was out.
             let isLate = hasRaised(batch.table) && lease.tick == tick.next
+            if isLate { lateTicks[batch.table] = tick.next.next }
             let target =
                 isLate
                 ? try store.log(of: batch.table, tick: tick.next.next, isOverwritten: false)
@@ -286,9 +295,11 @@ extension AccessManager {
     }
 
     /// Hands the stays that end at `position` to the reclaimer.
-    private func reclaim(_ run: PlacementRun, at position: Int, log: HostAddress?) {
+    private func reclaim(
+        _ run: PlacementRun, at position: Int, log: HostAddress?, isAdded: Bool = false
+    ) {
         for stay in run.release(position) {
-            reclaimer?.send(.save(stay: stay, run, log: log))
+            reclaimer?.send(.save(stay: stay, run, log: log, isAdded: isAdded))
         }
     }
 }

@@ -37,6 +37,8 @@ public final class AccessManager: @unchecked Sendable {
     var openSums: [TableIndex: OpenSum] = [:]
     /// Buffers that come back from now on have nowhere to go.
     private(set) var isClosed = false
+    /// By table: the tick that an update of the iteration before it is in already.
+    var lateTicks: [TableIndex: Tick] = [:]
     /// The staleness was changed: the next clock plans anew.
     private var mustReplan = false
 
@@ -420,8 +422,8 @@ public final class AccessManager: @unchecked Sendable {
             } else {
                 store.raiseClock(of: table)
             }
-        case .save(let stay, let run, let log):
-            try managed?.save(stay: stay, of: run, log: log?.floats)
+        case .save(let stay, let run, let log, let isAdded):
+            try managed?.save(stay: stay, of: run, log: log?.floats, isAdded: isAdded)
         case .absorb(let batch, let memory, let tick):
             defer { pool.giveBack(memory) }
             let log = try store.log(of: batch.table, tick: tick, isOverwritten: false)

@@ -7,8 +7,8 @@ final class Reclaimer: @unchecked Sendable {
     enum Work: Sendable {
         /// Add the memory to the log of (table of the batch, tick), then give it back.
         case absorb(RowBatch, PooledMemory, tick: Tick)
-        /// Copy a stay of a placement out, to `log` where it is an update.
-        case save(stay: Int, PlacementRun, log: HostAddress?)
+        /// Copy a stay of a placement out, to `log` where it is an update; added to what is in it if `isAdded`.
+        case save(stay: Int, PlacementRun, log: HostAddress?, isAdded: Bool)
         /// All updates of the table's next tick have been absorbed.
         case raiseClock(TableIndex)
     }

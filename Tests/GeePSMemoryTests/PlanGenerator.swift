@@ -24,7 +24,8 @@ enum PlanGenerator {
         var random = PlanRandom(seed: seed)
         var problem = random.chance(50) ? network(&random) : shapeless(&random)
         if random.chance(30) { problem.fixedBytes = 1000 + random.below(5000) }
-        if random.chance(50) {
+        // Planning by time takes ten times as long.
+        if random.chance(10) {
             let phases = phaseCount(problem)
             problem.phaseNanoseconds = (0..<phases).map { _ in UInt64(1 + random.below(2000)) }
             problem.link = PlanLink(bytesPerSecondIn: 3e9, bytesPerSecondOut: 2e9)

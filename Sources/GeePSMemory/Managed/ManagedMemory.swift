@@ -544,9 +544,11 @@ final class ManagedMemory: @unchecked Sendable {
     // MARK: The reclaimer's thread
 
     /// Copies a stay out, or adds it to the one it adds to; its memory is free behind that.
-    func save(stay index: Int, of run: PlacementRun, log: UnsafeMutablePointer<Float>?)
-        throws(AccessError)
-    {
+    ///
+    /// - Parameter isAdded: the log has something already, so that even a whole update is added to it.
+    func save(
+        stay index: Int, of run: PlacementRun, log: UnsafeMutablePointer<Float>?, isAdded: Bool
+    ) throws(AccessError) {
         let stay = run.stays[index]
         if let done = stay.done { outStream.wait(for: done) }
         if let target = stay.plan.addsInto {
@@ -556,7 +558,7 @@ final class ManagedMemory: @unchecked Sendable {
                 count: stay.plan.byteCount / MemoryLayout<Float>.stride,
                 into: other.address.assumingMemoryBound(to: Float.self), label: stay.label)
         } else if let batch = stay.batch, let log {
-            if stay.isWholeUpdate {
+            if stay.isWholeUpdate && !isAdded {
                 saver.save(batch, from: stay.address, over: log, label: stay.label)
             } else {
                 try saver.add(batch, from: stay.address, to: log, label: stay.label)

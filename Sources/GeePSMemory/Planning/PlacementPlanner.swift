@@ -160,11 +160,15 @@ public final class PlacementPlanner {
         var paperFull = SelectionDraft(problem, outline).paperFullBytes
         paperFull = max(paperFull, everything.packing.height, least)
         candidates = [base, everything]
+        var known: Set<Selection> = []
         for point in 0...gridPoints {
             let ours = least + (fullBytes - problem.fixedBytes - least) * point / gridPoints
             var draft = SelectionDraft(problem, outline)
             draft.chooseByBenefit(within: ours)
-            candidates.append(Candidate(draft, limit: ours))
+            // Near capacities often choose alike; the first, for the smaller, will do.
+            if known.insert(draft.selection).inserted {
+                candidates.append(Candidate(draft, limit: ours))
+            }
             let theirs = least + (paperFull - least) * point / gridPoints
             if let candidate = paperCandidate(within: theirs) { candidates.append(candidate) }
         }

@@ -2,7 +2,7 @@ import GeePSCore
 
 /// What stays on the device, and who gets room to be copied beside its neighbours; the planner's decision,
 /// before offsets.
-struct Selection {
+struct Selection: Hashable {
     /// By gap: the item stays over it.
     var isResident: [Bool]
     /// By table: the parameter cache is on the device.
