@@ -81,13 +81,15 @@ extension AccessManager {
     /// What the planner is asked for `plan`.
     package func problem(for plan: AccessPlan) -> PlanProblem {
         let readsInPlace = isBulkSynchronousJob && defaultStaleness == .bulkSynchronous
+        let late = plan.batchesReadAfterUpdates(
+            tableOfBatch: batches.map(\.table), tableCount: tables.count)
         var problem = PlanProblem(
             accesses: plan.accesses,
             locals: (managed?.locals ?? []).map {
                 PlanProblem.Local(name: $0.name, byteCount: $0.byteCount)
             },
             batches: batches.map { batch in
-                var isRun = readsInPlace
+                var isRun = readsInPlace && !late.contains(batch.id)
                 if case .list = batch.selection { isRun = false }
                 return PlanProblem.Batch(
                     table: batch.table, byteCount: batch.byteCount, isRun: isRun)

@@ -202,7 +202,8 @@ public final class AccessManager: @unchecked Sendable {
             return try readManaged(
                 managed, batch, at: position, least: least, staleness: staleness)
         }
-        if isBulkSynchronousJob, staleness == .bulkSynchronous,
+        // Once the clock is raised, fresh rows may come at any time.
+        if isBulkSynchronousJob, staleness == .bulkSynchronous, !hasRaised(batch.table),
             case .run(let rows) = batch.selection
         {
             return try readInPlace(batch, rows: rows, least: least, isTraced: isPlanned)

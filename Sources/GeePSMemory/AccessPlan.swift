@@ -44,6 +44,20 @@ public struct AccessPlan: Hashable, Sendable {
         return last
     }
 
+    /// Batches of which some read begins after the last update of their table has ended.
+    ///
+    /// Fresh rows may come while they are lent, also under BSP: the table's clock has been raised.
+    func batchesReadAfterUpdates(tableOfBatch: [TableIndex], tableCount: Int) -> Set<Int> {
+        let last = lastUpdates(tableOfBatch: tableOfBatch, tableCount: tableCount)
+        var late: Set<Int> = []
+        for (position, access) in accesses.enumerated() where access.kind == .read {
+            if let last = last[tableOfBatch[access.batch]], last < position {
+                late.insert(access.batch)
+            }
+        }
+        return late
+    }
+
     /// How often the iteration updates each table.
     func updateCounts(tableOfBatch: [TableIndex], tableCount: Int) -> [Int] {
         var counts = [Int](repeating: 0, count: tableCount)

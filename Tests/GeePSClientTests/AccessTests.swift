@@ -8,14 +8,16 @@ import Testing
 @Suite struct AccessTests {
     static let layout = TableLayout(name: "t", rowCount: 24, rowWidth: 4)
 
-    @Test(arguments: [
-        [5, 0, 23, 7],  // permuted
-        [0, 3, 6, 9, 12, 15, 18, 21],  // strided
-        [4, 4, 4, 9],  // repeated
-        [11],
-    ], ClusterMemory.allCases)
+    @Test(
+        arguments: [
+            [5, 0, 23, 7],  // permuted
+            [0, 3, 6, 9, 12, 15, 18, 21],  // strided
+            [4, 4, 4, 9],  // repeated
+            [11],
+        ], ClusterMemory.allCases)
     func anyListOfRowsIsReadAndUpdatedByIndex(rows: [Int], memory: ClusterMemory) throws {
-        let cluster = try TestCluster(memory: memory, tables: [Self.layout], keepers: 2, blockBytes: 64)
+        let cluster = try TestCluster(
+            memory: memory, tables: [Self.layout], keepers: 2, blockBytes: 64)
         defer { cluster.close() }
         try cluster.initialise(0) { Float($0) }
         let client = cluster.clients[0]
@@ -188,7 +190,9 @@ import Testing
     }
 
     @Test(arguments: ClusterMemory.allCases)
-    func copiesAreMadeAheadAndNothingIsAllocatedAfterTheFirstIterations(memory: ClusterMemory) throws {
+    func copiesAreMadeAheadAndNothingIsAllocatedAfterTheFirstIterations(memory: ClusterMemory)
+        throws
+    {
         let cluster = try TestCluster(memory: memory, tables: [Self.layout])
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 0 }
@@ -220,7 +224,8 @@ import Testing
     /// The original copies eagerly and lends the stalest admissible rows (j-21).
     @Test(arguments: ClusterMemory.allCases)
     func aPreparedReadIsRefreshedBeforeItIsLent(memory: ClusterMemory) throws {
-        let cluster = try TestCluster(memory: memory, tables: [Self.layout], workers: 2, staleness: .clocks(3))
+        let cluster = try TestCluster(
+            memory: memory, tables: [Self.layout], workers: 2, staleness: .clocks(3))
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 0 }
         let (fast, slow) = (cluster.clients[0], cluster.clients[1])
@@ -248,7 +253,8 @@ import Testing
 
     @Test(arguments: ClusterMemory.allCases)
     func stalenessCanBeChangedBetweenReads(memory: ClusterMemory) throws {
-        let cluster = try TestCluster(memory: memory, tables: [Self.layout], workers: 2, staleness: .clocks(2))
+        let cluster = try TestCluster(
+            memory: memory, tables: [Self.layout], workers: 2, staleness: .clocks(2))
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 0 }
         let client = cluster.clients[0]
@@ -285,7 +291,8 @@ import Testing
 
     @Test(arguments: ClusterMemory.allCases)
     func aWaitThatExpiresNamesTableRowsAgeAndPeer(memory: ClusterMemory) throws {
-        let cluster = try TestCluster(memory: memory, 
+        let cluster = try TestCluster(
+            memory: memory,
             tables: [TableLayout(name: "conv1", rowCount: 8, rowWidth: 4)], workers: 2,
             waitTimeout: .milliseconds(50))
         defer { cluster.close() }

@@ -97,7 +97,8 @@ import Testing
 
     @Test(arguments: ClusterMemory.allCases)
     func asynchronousReadsNeverWaitForAStraggler(memory: ClusterMemory) throws {
-        let cluster = try TestCluster(memory: memory, 
+        let cluster = try TestCluster(
+            memory: memory,
             tables: [TableLayout(name: "t", rowCount: 8, rowWidth: 4)], workers: 2,
             staleness: .unbounded)
         defer { cluster.close() }
@@ -116,7 +117,8 @@ import Testing
 
     @Test(arguments: ClusterMemory.allCases)
     func asynchronousTrainingLosesNoUpdate(memory: ClusterMemory) throws {
-        let cluster = try TestCluster(memory: memory, 
+        let cluster = try TestCluster(
+            memory: memory,
             tables: [TableLayout(name: "t", rowCount: 64, rowWidth: 8)], workers: 3, keepers: 2,
             staleness: .unbounded, blockBytes: 256)
         defer { cluster.close() }
@@ -135,7 +137,8 @@ import Testing
 
     @Test(arguments: ClusterMemory.allCases)
     func noReadSeesZerosBeforeTheInitialValues(memory: ClusterMemory) throws {
-        let cluster = try TestCluster(memory: memory, 
+        let cluster = try TestCluster(
+            memory: memory,
             tables: [TableLayout(name: "t", rowCount: 8, rowWidth: 4)], staleness: .unbounded)
         defer { cluster.close() }
         let client = cluster.clients[0]
@@ -149,7 +152,8 @@ import Testing
 
     @Test(arguments: ClusterMemory.allCases)
     func aWorkerWithoutAnUpdateStillLetsTheClockAdvance(memory: ClusterMemory) throws {
-        let cluster = try TestCluster(memory: memory, 
+        let cluster = try TestCluster(
+            memory: memory,
             tables: [TableLayout(name: "t", rowCount: 1000, rowWidth: 8)], workers: 2)
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 1 }
@@ -175,7 +179,8 @@ import Testing
     func anyArrivalOrderAndAnyNumberOfKeepersGiveTheSameBits(memory: ClusterMemory) throws {
         var results: Set<[UInt32]> = []
         for run in 0..<20 {
-            let cluster = try TestCluster(memory: memory, 
+            let cluster = try TestCluster(
+                memory: memory,
                 tables: [TableLayout(name: "t", rowCount: 40, rowWidth: 8)], workers: 3,
                 keepers: 1 + run % 3, blockBytes: 320)
             defer { cluster.close() }

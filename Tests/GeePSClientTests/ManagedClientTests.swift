@@ -154,9 +154,10 @@ private final class ManagedCluster: Sendable {
                         map: map, rank: rank, staleness: staleness, waitTimeout: .seconds(30),
                         memory: isManaged ? MemoryConfiguration(budgetBytes: budget) : nil,
                         learningRate: { _ in 0 }),
-                    device: device ?? HostDevice(
-                        limitBytes: budget,
-                        jitter: Jitter(seed: UInt64(rank), delayMicrosecondsMaximum: 100)),
+                    device: device
+                        ?? HostDevice(
+                            limitBytes: budget,
+                            jitter: Jitter(seed: UInt64(rank), delayMicrosecondsMaximum: 100)),
                     connections: connections))
         }
         self.clients = clients

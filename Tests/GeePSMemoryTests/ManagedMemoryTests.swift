@@ -226,7 +226,9 @@ import Testing
                 $0.startNanoseconds <= middle && middle < $0.endNanoseconds
             }
         }
-        #expect(hidden.count * 10 >= copies.count * 7, "\(hidden.count) of \(copies.count), single \(placement.singleBufferedCount)")
+        #expect(
+            hidden.count * 10 >= copies.count * 7,
+            "\(hidden.count) of \(copies.count), single \(placement.singleBufferedCount)")
         #expect(driver.faults.first == nil)
     }
 

@@ -157,8 +157,9 @@ final class PlanDriver {
         let least = staleness.leastAge(at: Tick(tick)).count
         let values = Address(UnsafeMutablePointer(mutating: buffer.values))
         if buffer.age.count < least { faults.add("read of age \(buffer.age), needed \(least)") }
-        // Newer than what is reported is allowed: rows may have come since.
-        let candidates = (buffer.age.count...max(buffer.age.count, tick)).map { age in
+        // Newer than what is reported is allowed: rows may have come since, those of this clock too where the
+        // table's last update is over.
+        let candidates = (buffer.age.count...max(buffer.age.count, tick + 1)).map { age in
             expected(batch, rowsOfBatch[id], at: age)
         }
         onStream { [faults, store] in

@@ -21,7 +21,8 @@ extension SystemTests {
                         "{name: c\($0), type: conv, out: 8, kernel: 3, pad: 1}, "
                             + "{type: \($0 % 3 == 1 ? "tanh" : "relu")}"
                     }
-                    return "{layers: [\(hidden.joined(separator: ", ")), {type: maxpool, kernel: 2}, "
+                    return
+                        "{layers: [\(hidden.joined(separator: ", ")), {type: maxpool, kernel: 2}, "
                         + "{type: dropout, p: 0.2}, {name: last, type: linear, out: 10}]}"
                 }
             }
@@ -98,7 +99,8 @@ extension SystemTests {
         /// Parameters eight times the device's memory.
         @Test func parametersFarBeyondTheBudgetTrain() async throws {
             let layers = (0..<40).map { "{name: f\($0), type: linear, out: 64}, {type: relu}" }
-            let model = "{layers: [\(layers.joined(separator: ", ")), {name: last, type: linear, out: 10}]}"
+            let model =
+                "{layers: [\(layers.joined(separator: ", ")), {name: last, type: linear, out: 10}]}"
             // 40 layers of 16.6 KB against the room of one backward step.
             var job = TestJob(model: model, train: "{steps: 10}", cluster: "{workers: 2}")
             let expected = try await job.run().model

@@ -64,8 +64,10 @@ struct EmulatedWorkload {
 }
 
 extension EmulatedWorkload {
-    /// What GeePS calls AdamLike (§5.1): 5 convolutions, 3 linear layers of 3000, 3000 and 22000 outputs, 200
-    /// images of 3 x 227 x 227; on a Tesla K20C a mini-batch computes for 2.15 s (Fig. 14).
+    /// What GeePS calls AdamLike (§5.1), with its times on a Tesla K20C.
+    ///
+    /// 5 convolutions, 3 linear layers of 3000, 3000 and 22000 outputs, 200 images of 3 x 227 x 227; a mini-batch
+    /// computes for 2.15 s (figure 14).
     static let adamLike: EmulatedWorkload = {
         let images = 200
         func layer(_ name: String, _ output: Int, _ parameters: Int, _ connections: Int) -> Layer {
@@ -93,7 +95,7 @@ extension EmulatedWorkload {
             batchSize: images, nanoseconds: 2.15e9)
     }()
 
-    /// Fully connected layers of 373 MB, as GeePS's models of 20 GB (§5.3, Fig. 13); `count` of them.
+    /// Fully connected layers of 373 MB, as those of GeePS's models of 20 GB (§5.3, figure 13).
     ///
     /// The paper gives neither batch nor time. A layer is taken to compute for as long as a K20C, at half its
     /// 3.5 Tflop/s, needs for 768 samples: 82 ms forward and 164 ms backward, where copying its parameters takes
@@ -145,7 +147,9 @@ extension EmulatedWorkload {
                     workload.hasMomentum && layer.parameterBytes > 0
                         ? local("\(layer.name).momentum", layer.parameterBytes) : nil)
             }
-            for number in 1...workload.batchesPerClock { pass(isLast: number == workload.batchesPerClock) }
+            for number in 1...workload.batchesPerClock {
+                pass(isLast: number == workload.batchesPerClock)
+            }
             problem.accesses.append(Access(.clock))
         }
 
@@ -208,9 +212,11 @@ extension EmulatedWorkload {
                 accesses.append(Access(.endUpdate, batch: update))
             }
             if let read { accesses.append(Access(.endRead, batch: read)) }
-            problem.accesses += accesses + uses.map {
-                Access(.endLocal, batch: $0.0, matters: $0.2)
-            }
+            problem.accesses +=
+                accesses
+                + uses.map {
+                    Access(.endLocal, batch: $0.0, matters: $0.2)
+                }
         }
     }
 }
