@@ -92,7 +92,8 @@ extension AccessManager {
                 var isRun = readsInPlace && !late.contains(batch.id)
                 if case .list = batch.selection { isRun = false }
                 return PlanProblem.Batch(
-                    table: batch.table, byteCount: batch.byteCount, isRun: isRun)
+                    table: batch.table, byteCount: batch.byteCount, isRun: isRun,
+                    isWholeTable: batch.isWholeTable)
             },
             tables: tables.map {
                 PlanProblem.Table(name: $0.name, cacheBytes: $0.byteCount)

@@ -94,12 +94,8 @@ enum PlanGenerator {
                 open.append(Access(.endLocal, batch: id))
             } else {
                 let id = random.below(batches.count)
-                // A whole table is only updated: a read in place after a table's last update may see the
-                // next clock's rows.
-                let isWhole = batches[id].byteCount == tables[batches[id].table].cacheBytes
-                let isRead = kind == 2 && !isWhole
-                accesses.append(Access(isRead ? .read : .update, batch: id))
-                open.append(Access(isRead ? .endRead : .endUpdate, batch: id))
+                accesses.append(Access(kind == 2 ? .read : .update, batch: id))
+                open.append(Access(kind == 2 ? .endRead : .endUpdate, batch: id))
             }
         }
         accesses += open + [Access(.clock)]
