@@ -145,7 +145,9 @@ extension EmulatedWorkload {
                     workload.hasMomentum && layer.parameterBytes > 0
                         ? local("\(layer.name).momentum", layer.parameterBytes) : nil)
             }
-            for number in 1...workload.batchesPerClock { pass(isLast: number == workload.batchesPerClock) }
+            for number in 1...workload.batchesPerClock {
+                pass(isLast: number == workload.batchesPerClock)
+            }
             problem.accesses.append(Access(.clock))
         }
 
@@ -208,9 +210,11 @@ extension EmulatedWorkload {
                 accesses.append(Access(.endUpdate, batch: update))
             }
             if let read { accesses.append(Access(.endRead, batch: read)) }
-            problem.accesses += accesses + uses.map {
-                Access(.endLocal, batch: $0.0, matters: $0.2)
-            }
+            problem.accesses +=
+                accesses
+                + uses.map {
+                    Access(.endLocal, batch: $0.0, matters: $0.2)
+                }
         }
     }
 }
