@@ -91,7 +91,9 @@ let package = Package(
         .testTarget(name: "GeePSSimulationTests", dependencies: ["GeePSSimulation", "GeePSCore"]),
         .testTarget(
             name: "GeePSCLITests",
-            dependencies: ["GeePSCLI", "GeePSCore", "GeePSMemory", "GeePSNN", "Safetensors"]),
+            dependencies: [
+                "GeePSCLI", "GeePSCore", "GeePSDevice", "GeePSMemory", "GeePSNN", "Safetensors",
+            ]),
         // Runs the program `geeps`; depends on it so that it is built.
         .testTarget(
             name: "GeePSSystemTests",

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import GeePSMemory
 import GeePSNN
 import Testing
@@ -11,13 +12,27 @@ import Testing
     }
 
     private func report(share: Double) throws -> PlanReport {
+        try report(share: share, NetworkPlanOptions())
+    }
+
+    /// - Parameter share: 0 is the least budget, 1 the full.
+    private func report(share: Double, _ options: NetworkPlanOptions) throws -> PlanReport {
         let network = try network()
-        let planner = try PlacementPlanner(network.planProblem())
-        let span = planner.fullBytes - planner.leastBytes
-        let budget = planner.leastBytes + Int(Double(span) * share)
+        let full = try network.plan(options)
+        let span = full.fullBytes - full.leastBytes
+        var options = options
+        options.budget = .bytes(full.leastBytes + Int(Double(span) * share))
         return PlanReport(
-            job: "job.yaml", policy: .benefit, budgetBytes: budget, network: network,
-            planner: planner, placement: try planner.placement(budgetBytes: budget))
+            job: "job.yaml", network: network, batchesPerClock: options.batchesPerClock,
+            plan: try network.plan(options))
+    }
+
+    /// Every step takes a millisecond, a link is slow.
+    private func measured(_ network: Network) -> NetworkPlanOptions {
+        var options = NetworkPlanOptions()
+        options.stepNanoseconds = network.steps.map { _ in 1_000_000 }
+        options.link = PlanLink(bytesPerSecondIn: 1e8, bytesPerSecondOut: 1e8)
+        return options
     }
 
     @Test(arguments: [
@@ -71,7 +86,7 @@ import Testing
     }
 
     @Test func aSweepNeverRises() throws {
-        let sweep = try PlanSweep(PlacementPlanner(try network().planProblem()), count: 9)
+        let sweep = try PlanSweep(try network(), NetworkPlanOptions(), count: 9)
         #expect(sweep.points.count == 9)
         for (one, next) in zip(sweep.points, sweep.points.dropFirst()) {
             #expect(next.bytesMoved <= one.bytesMoved)
@@ -81,6 +96,87 @@ import Testing
         let drawing = PlanSweepDrawing(sweep, title: "a<b>.yaml").svg
         #expect(drawing.contains("a&lt;b&gt;.yaml"))
         #expect(drawing.hasSuffix("</svg>\n"))
+    }
+
+    @Test func withoutTimesAndLinkThereIsNoForecastButAHint() throws {
+        let report = try self.report(share: 0.3)
+        #expect(report.json.text.contains("\"forecast\":null"))
+        #expect(report.text.contains("geeps bench layers job.yaml"))
+        #expect(report.text.contains("--link 12GB/s"))
+        #expect(
+            !(try self.report(share: 0.3, measured(try network())).text.contains("A forecast takes"))
+        )
+    }
+
+    @Test func withoutABudgetThereIsRoomForAllThatIsPlanned() throws {
+        let network = try network()
+        for options in [NetworkPlanOptions(), measured(network)] {
+            let report = PlanReport(
+                job: "job.yaml", network: network, batchesPerClock: 1,
+                plan: try network.plan(options))
+            #expect(report.budgetBytes >= report.placement.deviceBytes)
+            #expect(report.text.contains("as much as is of use"))
+        }
+    }
+
+    @Test func aForecastIsOfTheWholeClock() throws {
+        var options = measured(try network())
+        options.batchesPerClock = 3
+        let report = try self.report(share: 0, options)
+        let forecast = try #require(report.placement.forecast)
+        #expect(report.samplesPerClock == 96)
+        let data = Data(report.json.text.utf8)
+        let root = try JSONSerialization.jsonObject(with: data) as? [String: Any]
+        let object = try #require(root?["forecast"] as? [String: Any])
+        let nanoseconds = try #require(object["iteration_nanoseconds"] as? Double)
+        #expect(nanoseconds == Double(forecast.iterationNanoseconds))
+        #expect(object["samples_per_second"] as? Double == 96 / (nanoseconds / 1e9))
+        #expect(object["efficiency"] as? Double == forecast.efficiency)
+        #expect(object["stall_nanoseconds"] as? Double == Double(forecast.stallNanoseconds))
+        #expect(root?["recomputed"] as? [String] == report.plan.recomputedLayers)
+        #expect(report.text.contains("batch 3 x 32"))
+        #expect(report.text.contains("samples/s of one worker"))
+    }
+
+    @Test func theCommandPlansAsTrainingDoes() throws {
+        let network = try network()
+        let job = try JobLoader(
+            file: "job.yaml", assignments: [], workers: nil, defaultWorkers: 1, checksPaths: false
+        ).parse(
+            """
+            model: {name: lenet}
+            data: {format: synthetic, samples: 64, shape: [1, 28, 28], classes: 10, batch_size: 32}
+            optimizer: {name: sgd, lr: 0.1}
+            train: {epochs: 1, batches_per_clock: 2}
+            consistency: {staleness: 1}
+            memory: {budget: 60%, policy: paper, link: 1GB/s}
+            """, in: JobDirectory(path: "/"))
+        let times = LayerTimes(
+            fingerprint: LayerTimes.fingerprint(of: network), batchSize: 32, threads: 1, cpu: "",
+            steps: network.steps.map { .init(name: network.name(of: $0), nanoseconds: 7) })
+        let options = try #require(job.memory).planOptions(network, of: job, times: times)
+        #expect(options.budget == .share(0.6))
+        #expect(options.policy == .paper)
+        #expect(options.link == PlanLink(bytesPerSecondIn: 1e9, bytesPerSecondOut: 1e9))
+        #expect(options.batchesPerClock == 2)
+        #expect(!options.readsInPlace)
+        #expect(options.stepNanoseconds == network.steps.map { _ in 7 })
+    }
+
+    @Test func withAForecastASweepIsOfSpeed() throws {
+        let network = try network()
+        let sweep = try PlanSweep(network, measured(network), count: 5)
+        #expect(sweep.isOfSpeed)
+        for point in sweep.points {
+            let (ours, paper) = sweep.values(point)
+            #expect(ours >= paper * 0.999)
+            #expect(ours <= 32 / (Double(network.steps.count) * 1e-3) * 1.001)
+        }
+        #expect(sweep.text(title: "a").contains("samples/s"))
+        let drawing = PlanSweepDrawing(sweep, title: "a").svg
+        #expect(drawing.contains("samples/s"))
+        #expect(!drawing.contains("nan") && !drawing.contains("inf"))
+        #expect(sweep.json(job: "a").text.contains("\"samples_per_second\":"))
     }
 
     @Test func aBudgetThatIsTooSmallIsBadData() throws {
@@ -97,6 +193,8 @@ import Testing
     @Test(arguments: [
         ["plan", "a", "--budget", "lots"], ["plan", "a", "--svg", "x"],
         ["plan", "a", "--sweep", "--budget", "1GB"], ["plan", "a", "--policy", "best"],
+        ["plan", "a", "--link", "12GB"], ["plan", "a", "--link", "0B/s"],
+        ["bench", "layers", "a", "--runs", "0"],
     ])
     func wrongOptionsAreRefused(arguments: [String]) {
         #expect(throws: (any Error).self) { _ = try GeepsCommand.parseAsRoot(arguments) }

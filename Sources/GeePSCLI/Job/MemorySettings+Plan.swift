@@ -6,10 +6,18 @@ import GeePSNN
 extension MemorySettings {
     /// Plans a clock of `job`, whose network is `network`.
     ///
+    /// - Parameter times: of `network`, which they must match; nil where they are unknown.
     /// - Throws: `PlanRefusal` with the least budget and what would do.
     func plan(
         _ network: Network, of job: Job, times: LayerTimes? = nil
     ) throws(PlanRefusal) -> NetworkPlan {
+        try network.plan(planOptions(network, of: job, times: times))
+    }
+
+    /// How a clock of `job` is planned: the same for `geeps plan` and `geeps train`.
+    ///
+    /// - Parameter times: of `network`, which they must match; nil where they are unknown.
+    func planOptions(_ network: Network, of job: Job, times: LayerTimes?) -> NetworkPlanOptions {
         var options = NetworkPlanOptions()
         switch budget {
         case .bytes(let count)?: options.budget = .bytes(count)
@@ -21,7 +29,7 @@ extension MemorySettings {
         options.link = link
         options.readsInPlace = job.staleness == .bulkSynchronous
         if let times { options.stepNanoseconds = times.nanoseconds(for: network) }
-        return try network.plan(options)
+        return options
     }
 
     /// How a client is to manage its memory as `plan` says.

@@ -5,6 +5,8 @@ enum JSONValue: Hashable, Sendable {
     case integer(Int64)
     /// What is not finite is written as null: JSON has no word for it.
     case number(Double)
+    /// A number of thousandths, written with three decimals.
+    case fixed(thousandths: UInt64)
     case string(String)
     case array([JSONValue])
     case object([Member])
@@ -27,6 +29,7 @@ enum JSONValue: Hashable, Sendable {
         case .bool(let value): "\(value)"
         case .integer(let value): "\(value)"
         case .number(let value): value.isFinite ? "\(value)" : "null"
+        case .fixed(let value): "\(value / 1000)." + "\(1000 + value % 1000)".dropFirst()
         case .string(let value): jsonString(value)
         case .array(let values): "[" + values.map(\.text).joined(separator: ",") + "]"
         case .object(let members):

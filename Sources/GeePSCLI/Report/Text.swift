@@ -59,6 +59,22 @@ enum Text {
             ? "\(whole / 60) min \(whole % 60) s" : "\(whole / 3600) h \(whole / 60 % 60) min"
     }
 
+    /// "41.3 µs", "2.51 ms", "3.2 s".
+    static func duration(_ nanoseconds: UInt64) -> String {
+        let value = Double(nanoseconds)
+        // 999.5 would be printed as 1e+03.
+        if value < 999.5e3 { return significant(value / 1e3, 3) + " µs" }
+        return value < 999.5e6 ? significant(value / 1e6, 3) + " ms" : seconds(value / 1e9)
+    }
+
+    /// "7.25", "813", "51,200": three digits of what is small, no more than whole numbers of the rest.
+    static func rate(_ perSecond: Double) -> String {
+        guard perSecond.isFinite, perSecond >= 999.5, perSecond < 1e15 else {
+            return significant(perSecond, 3)
+        }
+        return grouped(Int(perSecond.rounded()))
+    }
+
     /// A bar for each value, scaled between the least and the largest.
     ///
     /// At most `width` bars, each the mean of its share; one that is not finite is a gap.

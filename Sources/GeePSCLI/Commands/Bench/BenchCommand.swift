@@ -6,9 +6,10 @@ import GeePSTransport
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench",
-        abstract: "Measures this machine: transports, kernels, and the parameter server itself.",
+        abstract:
+            "Measures this machine: transports, kernels, layers, and the parameter server itself.",
         discussion: """
-            Each command prints one JSON object. Times are medians in milliseconds. Machines that are \
+            Each command but layers prints one JSON object. Times are medians in milliseconds. Machines that are \
             shared are noisy: compare runs made in turn, and their ratios (make bench does).
 
             EXAMPLES
@@ -16,12 +17,13 @@ struct BenchCommand: ParsableCommand {
               geeps bench exchange --bytes 67000000 --workers 2 --transport shared-memory
               geeps bench step --batch 32 --workers 2
               geeps bench memory --budget 35%
+              geeps bench layers Examples/digits.yaml
               geeps bench kernels
               geeps bench net
             """,
         subcommands: [
             ExchangeBench.self, SparseBench.self, StepBench.self, MemoryBench.self,
-            KernelBench.self, NetBench.self,
+            LayerBench.self, KernelBench.self, NetBench.self,
         ])
 }
 

@@ -9,14 +9,21 @@ struct PlanCommand: ParsableCommand {
         commandName: "plan",
         abstract: "Says what of a job lives where on a device of a given size, and what it costs.",
         discussion: """
-            Builds the network, not the data: only the shape of a sample is read. A budget is a number of \
-            bytes (512MiB, 1.5GB) or a share of what keeping everything needs (35%).
+            Builds the network, not the data: only the shape of a sample is read. Plans as geeps train does; \
+            budget, policy and link are those of the job's memory section unless given here. A budget is a \
+            number of bytes (512MiB, 1.5GB) or a share of what keeping everything needs (35%).
+
+            With the times of the layers and a link it predicts the speed of a step, and layers whose result \
+            costs more to copy than to compute run forward twice. geeps bench layers measures the times, into \
+            job.layers.json beside job.yaml, where they are looked for.
 
             EXAMPLES
               geeps plan Examples/digits.yaml
               geeps plan Examples/digits.yaml --budget 35%
               geeps plan job.yaml --budget 512MiB --policy paper
               geeps plan job.yaml --sweep --svg sweep.svg
+              geeps bench layers job.yaml && geeps plan job.yaml --budget 35% --link 12GB/s
+              geeps plan job.yaml --link 12GB/s --times gpu.layers.json --sweep
               geeps plan job.yaml --budget 4GiB --json | jq .bytes_in
             """)
 
@@ -25,14 +32,32 @@ struct PlanCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Device memory; without it, what keeping everything needs.",
+            "Device memory; without it the job's, or else what keeping everything needs.",
             valueName: "bytes|percent"))
     var budget: String?
 
-    @Option(help: "How to choose what stays: benefit, or paper for GeePS's own algorithm.")
-    var policy: PolicyName = .benefit
+    @Option(
+        help: ArgumentHelp(
+            "How to choose what stays: benefit, or paper for GeePS's own algorithm. (default: the job's, or "
+                + "else benefit)"))
+    var policy: PolicyName?
 
-    @Flag(help: "Plans budgets from the least to the full and draws what each moves.")
+    @Option(
+        help: ArgumentHelp(
+            "Speed of copies between host and device, each way; without it the job's.",
+            valueName: "bytes/s"))
+    var link: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Times of the layers, as geeps bench layers writes them; without it those beside the job.",
+            valueName: "path"),
+        completion: .file(extensions: ["json"]))
+    var times: String?
+
+    @Flag(
+        help: "Plans budgets from the least to the full; draws the speed of each, or what it moves."
+    )
     var sweep = false
 
     @Option(
@@ -62,6 +87,9 @@ struct PlanCommand: ParsableCommand {
                 "--budget is \(budget), expected bytes such as 512MiB or 1.5GB, or a share such as 35%"
             )
         }
+        if let link, LinkSpeed.bytesPerSecond(link) == nil {
+            throw ValidationError("--link is \(link), expected \(LinkSpeed.expected)")
+        }
         if svg != nil, !sweep { throw ValidationError("--svg draws a sweep: add --sweep") }
         if sweep, budget != nil {
             throw ValidationError("--sweep plans many budgets: leave --budget out")
@@ -72,23 +100,43 @@ struct PlanCommand: ParsableCommand {
         let loader = JobLoader(
             file: job, assignments: assignments, workers: nil, defaultWorkers: 1, checksPaths: false
         )
-        let network = try Self.network(of: try loader.load())
-        let planner = try PlacementPlanner(network.planProblem())
-        let name = job.split(separator: "/").last.map(String.init) ?? job
+        let job = try loader.load()
+        let network = try Self.network(of: job)
+        let times = try layerTimes(of: network)
+        let settings = settings(of: job)
+        let name = self.job.split(separator: "/").last.map(String.init) ?? self.job
         if sweep {
-            let curve = try PlanSweep(planner)
+            let curve = try PlanSweep(
+                network, settings.planOptions(network, of: job, times: times))
             if let svg { try writeFile(svg, PlanSweepDrawing(curve, title: name).svg) }
             writeOutput(json ? curve.json(job: name).text + "\n" : curve.text(title: name))
             return
         }
-        let bytes =
-            budget.flatMap(MemoryBudget.init)?.byteCount(ofFull: planner.fullBytes)
-            ?? planner.fullBytes
-        let placement = try planner.placement(budgetBytes: bytes, policy: policy.policy)
         let report = PlanReport(
-            job: name, policy: policy.policy, budgetBytes: bytes, network: network,
-            planner: planner, placement: placement)
+            job: name, network: network, batchesPerClock: job.batchesPerClock,
+            plan: try settings.plan(network, of: job, times: times))
         writeOutput(json ? report.json.text + "\n" : report.text)
+    }
+
+    /// The job's memory section, and what the command line puts in its place.
+    private func settings(of job: Job) -> MemorySettings {
+        var settings = job.memory ?? MemorySettings()
+        if let budget { settings.budget = MemoryBudget(budget) }
+        if let policy { settings.policy = policy.policy }
+        if let link { settings.linkBytesPerSecond = LinkSpeed.bytesPerSecond(link) }
+        return settings
+    }
+
+    /// Those of `--times`, which must be of `network`; without, those beside the job, if they are.
+    private func layerTimes(of network: Network) throws(CLIError) -> LayerTimes? {
+        guard let path = times else {
+            return LayerTimes.besideJob(job, for: network) { writeError("geeps: \($0)\n") }
+        }
+        let times = try LayerTimes(path: path)
+        guard times.matches(network) else {
+            throw CLIError(.badData, "--times \(path): \(times.difference(from: network))")
+        }
+        return times
     }
 
     /// The network of `job` for one worker's batch; of the data only the shape is read.

@@ -7,11 +7,11 @@ extension PlanReport {
         .object([
             "schema": .string("geeps.plan/1"),
             "job": .string(job),
-            "policy": .string(policy.rawValue),
+            "policy": .string(plan.problem.policy.rawValue),
             "batch_size": .integer(Int64(network.batchSize)),
             "budget_bytes": .integer(Int64(budgetBytes)),
-            "least_bytes": .integer(Int64(planner.leastBytes)),
-            "full_bytes": .integer(Int64(planner.fullBytes)),
+            "least_bytes": .integer(Int64(plan.leastBytes)),
+            "full_bytes": .integer(Int64(plan.fullBytes)),
             "arena_bytes": .integer(Int64(placement.arenaBytes)),
             "peak_bytes": .integer(Int64(placement.peakBytes)),
             "fixed_bytes": .integer(Int64(placement.fixedBytes)),
@@ -21,9 +21,16 @@ extension PlanReport {
             "bytes_of_updates": .integer(Int64(placement.bytesOfUpdates)),
             "bytes_of_local_data": .integer(Int64(placement.bytesOfLocalData)),
             "single_buffered": .integer(Int64(placement.singleBufferedCount)),
+            "batches_per_clock": .integer(Int64(batchesPerClock)),
+            "link_bytes_per_second": plan.problem.link.map { .number($0.bytesPerSecondIn) }
+                ?? .null,
+            "forecast": placement.forecast.map {
+                $0.json(samplesPerSecond: $0.samplesPerSecond(samplesPerClock))
+            } ?? .null,
+            "recomputed": .array(plan.recomputedLayers.map(JSONValue.string)),
             "layers": .array(PlanLayer.layers(of: network, placement).map(\.json)),
             "phases": .array(
-                zip(planner.problem.phaseNames, placement.phaseBytes).map { name, bytes in
+                zip(plan.problem.phaseNames, placement.phaseBytes).map { name, bytes in
                     .object(["name": .string(name), "bytes": .integer(Int64(bytes))])
                 }),
             "stays": .array(placement.stays.map(json)),
@@ -31,7 +38,7 @@ extension PlanReport {
     }
 
     private func json(_ stay: Placement.Stay) -> JSONValue {
-        let problem = planner.problem
+        let problem = plan.problem
         let (kind, name): (String, String) =
             switch stay.item {
             case .local(let id): ("local", problem.locals[id].name)
@@ -50,6 +57,23 @@ extension PlanReport {
             "fetches_in": .bool(stay.fetchesIn),
             "saves_out": .bool(stay.savesOut),
             "single_buffered": .bool(stay.isSingleBuffered),
+        ])
+    }
+}
+
+extension Forecast {
+    /// Samples that one worker trains on a second, `samplesPerClock` in each iteration; nothing infinite.
+    func samplesPerSecond(_ samplesPerClock: Int) -> Double {
+        Double(samplesPerClock) / (Double(max(1, iterationNanoseconds)) / 1e9)
+    }
+
+    /// The object under `forecast`.
+    fileprivate func json(samplesPerSecond: Double) -> JSONValue {
+        .object([
+            "iteration_nanoseconds": .integer(Int64(clamping: iterationNanoseconds)),
+            "stall_nanoseconds": .integer(Int64(clamping: stallNanoseconds)),
+            "efficiency": .number(efficiency),
+            "samples_per_second": .number(samplesPerSecond),
         ])
     }
 }

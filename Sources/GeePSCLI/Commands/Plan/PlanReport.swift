@@ -4,18 +4,26 @@ import GeePSNN
 /// A placement as a person and as a program read it.
 struct PlanReport {
     let job: String
-    let policy: PlanPolicy
-    let budgetBytes: Int
     let network: Network
-    let planner: PlacementPlanner
-    let placement: Placement
+    /// Mini-batches in a clock.
+    let batchesPerClock: Int
+    let plan: NetworkPlan
+
+    var placement: Placement { plan.placement }
+    /// Without a budget what is taken: beside all that stays, buffers that let copies overlap.
+    var budgetBytes: Int {
+        plan.problem.budgetBytes ?? max(plan.fullBytes, placement.deviceBytes)
+    }
+    var samplesPerClock: Int { network.batchSize * batchesPerClock }
 
     /// Table, bars and totals.
     var text: String {
         let layers = PlanLayer.layers(of: network, placement)
+        let batches = batchesPerClock > 1 ? "\(batchesPerClock) x \(network.batchSize)" : nil
         var lines = [
-            "\(job): \(layers.count) layers, \(network.steps.count) steps a clock, batch "
-                + "\(network.batchSize), policy \(policy.rawValue)", "",
+            "\(job): \(layers.count) layers, \(plan.steps.count) steps a clock, batch "
+                + "\(batches ?? "\(network.batchSize)"), policy \(plan.problem.policy.rawValue)",
+            "",
         ]
         lines += table(layers)
         lines += [
@@ -41,15 +49,17 @@ struct PlanReport {
     }
 
     private var totals: [String] {
-        let share = Text.percent(Double(budgetBytes) / Double(max(1, planner.fullBytes)))
+        let share = Text.percent(Double(budgetBytes) / Double(max(1, plan.fullBytes)))
+        let isLimited = plan.problem.budgetBytes != nil
         let local = placement.bytesOfLocalData
         var rows = [
             [
-                "budget", memoryText(budgetBytes),
-                "\(share) of what keeping everything needs",
+                "budget", isLimited ? memoryText(budgetBytes) : "none",
+                isLimited
+                    ? "\(share) of what keeping everything needs" : "as much as is of use",
             ],
-            ["least", memoryText(planner.leastBytes), "the smallest budget that would do"],
-            ["full", memoryText(planner.fullBytes), "keeps everything"],
+            ["least", memoryText(plan.leastBytes), "the smallest budget that would do"],
+            ["full", memoryText(plan.fullBytes), "keeps everything"],
             [
                 "arena", memoryText(placement.arenaBytes),
                 "of which \(memoryText(placement.peakBytes)) are in use at the peak",
@@ -67,7 +77,49 @@ struct PlanReport {
                 "of \(placement.stays.count) buffers have no room to be copied while others compute",
             ])
         }
-        return Columns.lines(rows, right: [1])
+        return Columns.lines(rows + speed, right: [1]) + hint
+    }
+
+    /// What the forecast says, and what runs twice for it.
+    private var speed: [[String]] {
+        guard let forecast = placement.forecast, let link = plan.problem.link else { return [] }
+        let speed = Text.bytes(UInt64(link.bytesPerSecondIn))
+        let again = plan.recomputedLayers
+        var rows = [
+            [
+                "step", Text.duration(forecast.iterationNanoseconds),
+                "predicted; \(Text.percent(1 - forecast.efficiency)) of it waits for copies at \(speed)/s",
+            ],
+            [
+                "speed", Text.rate(forecast.samplesPerSecond(samplesPerClock)),
+                "samples/s of one worker, predicted",
+            ],
+        ]
+        if !again.isEmpty {
+            rows.append([
+                "again", "\(again.count)",
+                "layers compute forward twice instead of copying: \(Self.list(again))",
+            ])
+        }
+        return rows
+    }
+
+    /// What a forecast takes that is not there.
+    private var hint: [String] {
+        var missing: [String] = []
+        if plan.problem.phaseNanoseconds.isEmpty {
+            missing.append("the times of the layers (geeps bench layers \(job))")
+        }
+        if plan.problem.link == nil { missing.append("a link (--link 12GB/s)") }
+        return missing.isEmpty
+            ? [] : ["", "  A forecast takes " + missing.joined(separator: " and ") + "."]
+    }
+
+    /// The first few of `names`.
+    private static func list(_ names: [String]) -> String {
+        let rest = names.count - 8
+        return names.prefix(rest > 1 ? 8 : 9).joined(separator: ", ")
+            + (rest > 1 ? " and \(rest) more" : "")
     }
 
     /// As Figure 11 of GeePS: one bar a layer, its length what the layer needs.

@@ -1,6 +1,7 @@
 import GeePSMemory
+import GeePSNN
 
-/// What each budget moves, under both policies.
+/// What each budget costs under both policies: samples a second where the forecast knows, else bytes moved.
 struct PlanSweep {
     /// One budget.
     struct Point: Hashable, Sendable {
@@ -9,6 +10,17 @@ struct PlanSweep {
         var bytesOut: Int
         /// Both ways, under the paper's policy.
         var paperBytes: Int
+        /// Samples a second of one worker, under both policies; nil where times or link are unknown.
+        var speed: (ours: Double, paper: Double)? {
+            guard let oursPerSecond, let paperPerSecond else { return nil }
+            return (oursPerSecond, paperPerSecond)
+        }
+        var oursPerSecond: Double?
+        var paperPerSecond: Double?
+        /// Share of the time that waits for copies.
+        var stallShare: Double?
+        /// Layers that run forward twice.
+        var recomputed: [String] = []
 
         var bytesMoved: Int { bytesIn + bytesOut }
     }
@@ -17,39 +29,93 @@ struct PlanSweep {
     let fullBytes: Int
     let points: [Point]
 
-    /// Plans budgets from the least to the full.
-    init(_ planner: PlacementPlanner, count: Int = 21) throws(PlanRefusal) {
+    /// Whether speeds are known, and drawn.
+    var isOfSpeed: Bool { points.allSatisfy { $0.speed != nil } }
+
+    /// Plans budgets from the least to the full; the budget and the policy of `options` do not count.
+    ///
+    /// - Complexity: one planner for all budgets; with a forecast also a search a budget.
+    init(
+        _ network: Network, _ options: NetworkPlanOptions, count: Int = 21
+    ) throws(PlanRefusal) {
+        var options = options
+        options.policy = .benefit
+        options.budget = .full
+        let samples = network.batchSize * options.batchesPerClock
+        let planner = try PlacementPlanner(try network.plan(options).problem)
         leastBytes = planner.leastBytes
         fullBytes = planner.fullBytes
         var points: [Point] = []
         let span = fullBytes - leastBytes
         for step in 0..<(span == 0 ? 1 : count) {
             let budget = leastBytes + span * step / (count - 1)
-            let ours = try planner.placement(budgetBytes: budget)
             let paper = try planner.placement(budgetBytes: budget, policy: .paper)
+            var ours = try planner.placement(budgetBytes: budget)
+            var recomputed: [String] = []
+            if let forecast = ours.forecast, forecast.stallNanoseconds > 0 {
+                options.budget = .bytes(budget)
+                let plan = try network.plan(options)
+                (ours, recomputed) = (plan.placement, plan.recomputedLayers)
+            }
             points.append(
                 Point(
                     budgetBytes: budget, bytesIn: ours.bytesIn, bytesOut: ours.bytesOut,
-                    paperBytes: paper.bytesMoved))
+                    paperBytes: paper.bytesMoved,
+                    oursPerSecond: ours.forecast?.samplesPerSecond(samples),
+                    paperPerSecond: paper.forecast?.samplesPerSecond(samples),
+                    stallShare: ours.forecast.map { 1 - $0.efficiency }, recomputed: recomputed))
         }
         self.points = points
     }
 
+    /// What is drawn of `point`, under both policies.
+    func values(_ point: Point) -> (ours: Double, paper: Double) {
+        if isOfSpeed, let speed = point.speed { return speed }
+        return (Double(point.bytesMoved), Double(point.paperBytes))
+    }
+
+    /// The largest of `values`, above zero.
+    var most: Double { points.reduce(1e-9) { max($0, values($1).ours, values($1).paper) } }
+
+    /// What `values` are, for titles.
+    var quantity: String {
+        isOfSpeed ? "predicted samples/s of one worker" : "bytes moved per clock"
+    }
+
+    /// One of `values` as a person reads it.
+    func label(_ value: Double) -> String {
+        isOfSpeed ? Text.rate(value) : memoryText(Int(value))
+    }
+
     /// A row a budget with a bar of what it moves; the paper's policy as a mark.
     func text(title: String) -> String {
-        let most = points.map { max($0.bytesMoved, $0.paperBytes) }.max() ?? 1
-        var rows = [["budget", "of full", "in/clock", "out/clock", "paper", "moved per clock"]]
+        let isOfSpeed = isOfSpeed
+        let most = most
+        var rows = [
+            ["budget", "of full", "in/clock", "out/clock"]
+                + (isOfSpeed
+                    ? ["again", "stall", "paper", "ours", "samples/s"]
+                    : ["paper", "moved per clock"])
+        ]
         for point in points {
-            rows.append([
+            let (ours, paper) = values(point)
+            var row = [
                 memoryText(point.budgetBytes),
                 Text.percent(Double(point.budgetBytes) / Double(max(1, fullBytes)), 0),
                 memoryText(point.bytesIn), memoryText(point.bytesOut),
-                memoryText(point.paperBytes), Self.bar(point, most: most),
-            ])
+            ]
+            if isOfSpeed {
+                row.append(point.recomputed.isEmpty ? "-" : "\(point.recomputed.count)")
+                row.append(Text.percent(point.stallShare ?? 0))
+            }
+            row.append(label(paper))
+            if isOfSpeed { row.append(label(ours)) }
+            rows.append(row + [Self.bar(ours / most, mark: paper / most)])
         }
-        let lines = Columns.lines(rows, right: [0, 1, 2, 3, 4])
-        return "\(title): bytes moved between host and device, by budget\n\n"
-            + lines.joined(separator: "\n") + "\n\n  █ benefit   ┊ the paper's policy\n"
+        let lines = Columns.lines(rows, right: Set(0...(isOfSpeed ? 7 : 4)))
+        let again = isOfSpeed ? "   again: layers that compute forward twice" : ""
+        return "\(title): \(quantity), by budget\n\n" + lines.joined(separator: "\n")
+            + "\n\n  █ benefit   ┊ the paper's policy\(again)\n"
     }
 
     /// The object that `--json` prints: `geeps.plan-sweep/1`.
@@ -66,19 +132,22 @@ struct PlanSweep {
                         "bytes_in": .integer(Int64(point.bytesIn)),
                         "bytes_out": .integer(Int64(point.bytesOut)),
                         "paper_bytes_moved": .integer(Int64(point.paperBytes)),
+                        "samples_per_second": point.oursPerSecond.map { .number($0) } ?? .null,
+                        "paper_samples_per_second": point.paperPerSecond.map { .number($0) }
+                            ?? .null,
+                        "recomputed": .array(point.recomputed.map(JSONValue.string)),
                     ])
                 }),
         ])
     }
 
-    private static func bar(_ point: Point, most: Int) -> String {
-        let width = 36.0
-        let cells = { (bytes: Int) in Int((Double(bytes) / Double(max(1, most)) * width).rounded())
-        }
-        var bar = Array(repeating: Character("█"), count: cells(point.bytesMoved))
-        let mark = max(0, cells(point.paperBytes) - 1)
-        while bar.count <= mark { bar.append(" ") }
-        if cells(point.paperBytes) > cells(point.bytesMoved) { bar[mark] = "┊" }
+    /// Both are shares of the longest bar.
+    private static func bar(_ value: Double, mark: Double) -> String {
+        let cells = { (share: Double) in Int((share * 36).rounded()) }
+        var bar = Array(repeating: Character("█"), count: cells(value))
+        let place = max(0, cells(mark) - 1)
+        while bar.count <= place { bar.append(" ") }
+        if cells(mark) != cells(value) { bar[place] = "┊" }
         return String(bar)
     }
 }

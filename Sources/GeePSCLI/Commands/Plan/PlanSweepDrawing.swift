@@ -1,4 +1,5 @@
 import GeePSMemory
+import Glibc
 
 /// The curve of a sweep as SVG; colours that print in grey and differ for every eye.
 struct PlanSweepDrawing {
@@ -14,6 +15,7 @@ struct PlanSweepDrawing {
     init(_ sweep: PlanSweep, title: String) {
         self.sweep = sweep
         self.title = title
+        most = sweep.isOfSpeed ? 4 * Self.roundNumber(above: sweep.most / 4) : sweep.most
     }
 
     /// The document.
@@ -23,37 +25,36 @@ struct PlanSweepDrawing {
                 + "height=\"420\" font-family=\"sans-serif\" font-size=\"13\" fill=\"#24292f\">",
             "<rect width=\"720\" height=\"420\" fill=\"#ffffff\"/>",
             text(
-                left, 26, "\(Self.escaped(title)): bytes moved per clock, by device memory",
+                left, 26, "\(Self.escaped(title)): \(sweep.quantity), by device memory",
                 size: 15),
         ]
         lines += axes
-        lines += curve(sweep.points.map(\.paperBytes), color: "#8c6d1f", dash: "6 4")
-        lines += curve(sweep.points.map(\.bytesMoved), color: "#0b5fa5", dash: nil)
+        lines += curve(sweep.points.map { sweep.values($0).paper }, color: "#8c6d1f", dash: "6 4")
+        lines += curve(sweep.points.map { sweep.values($0).ours }, color: "#0b5fa5", dash: nil)
         lines += legend
         lines.append("</svg>")
         return lines.joined(separator: "\n") + "\n"
     }
 
-    private var mostBytes: Double {
-        Double(max(1, sweep.points.map { max($0.bytesMoved, $0.paperBytes) }.max() ?? 1))
-    }
+    /// Where the upper axis ends: of speeds, four steps of a round number.
+    private let most: Double
 
     private func x(_ budget: Double) -> Double {
         let span = Double(max(1, sweep.fullBytes - sweep.leastBytes))
         return left + (budget - Double(sweep.leastBytes)) / span * (width - left - right)
     }
 
-    private func y(_ bytes: Double) -> Double {
-        height - bottom - bytes / mostBytes * (height - top - bottom)
+    private func y(_ value: Double) -> Double {
+        height - bottom - value / most * (height - top - bottom)
     }
 
     private var axes: [String] {
         var lines: [String] = []
         for tick in 0...4 {
-            let bytes = mostBytes * Double(tick) / 4
-            let level = y(bytes)
+            let value = most * Double(tick) / 4
+            let level = y(value)
             lines.append(line(left, level, width - right, level, "#d0d7de"))
-            lines.append(text(left - 8, level + 4, memoryText(Int(bytes)), anchor: "end"))
+            lines.append(text(left - 8, level + 4, sweep.label(value), anchor: "end"))
             let share = Double(tick) / 4
             let budget =
                 Double(sweep.leastBytes) + share * Double(sweep.fullBytes - sweep.leastBytes)
@@ -68,9 +69,9 @@ struct PlanSweepDrawing {
         return lines
     }
 
-    private func curve(_ values: [Int], color: String, dash: String?) -> [String] {
-        let places = zip(sweep.points, values).map { point, bytes in
-            (x(Double(point.budgetBytes)), y(Double(bytes)))
+    private func curve(_ values: [Double], color: String, dash: String?) -> [String] {
+        let places = zip(sweep.points, values).map { point, value in
+            (x(Double(point.budgetBytes)), y(value))
         }
         let path = places.map { "\(Text.fixed($0.0, 1)),\(Text.fixed($0.1, 1))" }
             .joined(separator: " ")
@@ -104,6 +105,12 @@ struct PlanSweepDrawing {
     ) -> String {
         "<text x=\"\(Text.fixed(x, 1))\" y=\"\(Text.fixed(y, 1))\" text-anchor=\"\(anchor)\" "
             + "font-size=\"\(size)\">\(value)</text>"
+    }
+
+    /// The least of 1, 2, 2.5 and 5 times a power of ten that is not below `value`.
+    private static func roundNumber(above value: Double) -> Double {
+        let power = pow(10, floor(log10(value)))
+        return [1, 2, 2.5, 5].map { $0 * power }.first { $0 >= value } ?? 10 * power
     }
 
     private static func escaped(_ text: String) -> String {
