@@ -130,11 +130,45 @@ extension SystemTests {
                 "\(result.error)")
         }
 
-        @Test func anEmulatedLinkAndTheTraceOfARun() async throws {
+        /// Copies of a run within a budget lie beside its layers, and bytes are those of the plan.
+        @Test func aTraceShowsLayersAndCopies() async throws {
             var job = Self.job(.cnn, workers: 1, memory: "{budget: 40%, link: 2GB/s}")
             job.train = "{steps: 5}"
-            let expected = try await Self.job(.cnn, workers: 1, memory: nil).with(steps: 5).run()
-            #expect(try await job.run().model == expected.model)
+            let folder = try TemporaryFolder()
+            let file = try folder.write("job.yaml", job.yaml(output: folder.path("run")))
+            let trace = folder.path("trace.json")
+            let run = try await TrainedJob(
+                job: file, options: ["--trace", trace], output: folder.path("run"), folder: folder)
+            let data = try Data(contentsOf: URL(filePath: trace))
+            let object = try #require(
+                try JSONSerialization.jsonObject(with: data) as? [String: Any])
+            let events = try #require(object["traceEvents"] as? [[String: Any]])
+            let layers = events.filter { $0["cat"] as? String == "compute" }
+            // Every step but the load of the batch, five times.
+            #expect(layers.count % 5 == 0 && layers.count > 100)
+            #expect(layers.contains { $0["name"] as? String == "c3 backward" })
+            let copiedOut = events.filter { $0["cat"] as? String == "copy device to host" }
+                .compactMap { ($0["args"] as? [String: Any])?["bytes"] as? Int }
+            let memory = try #require(run.result.json["memory"] as? [String: Any])
+            #expect(copiedOut.reduce(0, +) == memory["bytes_out"] as? Int)
+            let planned = try #require(memory["planned_bytes_out"] as? Int)
+            #expect(copiedOut.reduce(0, +) == 5 * planned)
+        }
+
+        /// On a link that crawls, layers run again instead of moving their results; the bits are the same.
+        @Test func recomputedLayersTrainTheSameBits() async throws {
+            var job = Self.job(.cnn, workers: 1, memory: "{budget: 40%, link: 20MB/s}")
+            job.train = "{steps: 4}"
+            let expected = try await Self.job(.cnn, workers: 1, memory: nil).with(steps: 4).run()
+            let folder = try TemporaryFolder()
+            let file = try folder.write("job.yaml", job.yaml(output: folder.path("run")))
+            let bench = try await GeepsProcess.run(["bench", "layers", file, "--runs", "3"])
+            try #require(bench.isSuccess, "\(bench)")
+            let run = try await TrainedJob(job: file, output: folder.path("run"), folder: folder)
+            let memory = try #require(run.result.json["memory"] as? [String: Any])
+            let recomputed = try #require(memory["recomputed"] as? [String])
+            #expect(!recomputed.isEmpty)
+            #expect(run.model == expected.model)
         }
     }
 }

@@ -20,7 +20,9 @@ struct TrainingPreparation {
     let plan: NetworkPlan?
 
     /// Reads and makes all that `job` names.
-    init(_ job: Job, launch: Launch) throws {
+    ///
+    /// - Parameter file: the job's; layer times beside it are planned with.
+    init(_ job: Job, file: String, launch: Launch) throws {
         self.job = job
         data = try TrainingData(job.data)
         model = job.model.configuration(classCount: data.training.classCount)
@@ -32,14 +34,17 @@ struct TrainingPreparation {
         _ = try Sampler(
             sampleCount: data.training.count, workerCount: launch.worldSize,
             batchSize: network.batchSize * job.batchesPerClock, shuffleSeed: nil)
-        plan = try Self.plan(job, network)
+        plan = try Self.plan(job, file, network)
         weights = try Self.weights(job, network)
         output = try RunDirectory(launch.rank == 0 ? job.outputDirectory : nil)
     }
 
-    private static func plan(_ job: Job, _ network: Network) throws -> NetworkPlan? {
+    private static func plan(_ job: Job, _ file: String, _ network: Network) throws -> NetworkPlan?
+    {
         guard let memory = job.memory else { return nil }
-        return try memory.plan(network, of: job)
+        // Times of another network or another number of threads are no use, and no mistake.
+        let times = LayerTimes.besideJob(file, for: network) { _ in }
+        return try memory.plan(network, of: job, times: times)
     }
 
     private static func weights(_ job: Job, _ network: Network) throws -> [[Float]]? {

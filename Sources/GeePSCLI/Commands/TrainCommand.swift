@@ -1,5 +1,6 @@
 import ArgumentParser
 import GeePS
+import GeePSDevice
 import Glibc
 
 /// `geeps train`.
@@ -19,6 +20,7 @@ struct TrainCommand: ParsableCommand {
               geeps train job.yaml --set consistency.staleness=async
               geeps train job.yaml --print-config > resolved.yaml
               geeps train job.yaml --quiet --json | jq .test_accuracy
+              geeps train job.yaml --set memory.budget=60% --trace run.json
               GEEPS_RANK=1 GEEPS_WORLD_SIZE=2 GEEPS_RENDEZVOUS=10.0.0.7:29500 \\
                 geeps train job.yaml
             """)
@@ -42,6 +44,13 @@ struct TrainCommand: ParsableCommand {
     @Flag(help: "Prints the job with every default and override, and does not train.")
     var printConfig = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Leaves a timeline of layers and copies, for Perfetto or chrome://tracing; ranks above 0 "
+                + "put their number before the extension.", valueName: "path"),
+        completion: .file(extensions: ["json"]))
+    var trace: String?
+
     @Flag(help: "Prints neither progress nor table; errors, and the object of --json, still.")
     var quiet = false
 
@@ -55,16 +64,17 @@ struct TrainCommand: ParsableCommand {
         guard let launch else {
             let job = try loader.load()
             guard job.cluster.workers == 1 else {
-                try Self.checkBeforeLaunch(job)
+                try checkBeforeLaunch(job)
                 return try LocalLaunch.run(job, environment: environment)
             }
             return try train(
-                TrainingPreparation(job, launch: .alone), launch: .alone, environment: environment)
+                TrainingPreparation(job, file: self.job, launch: .alone), launch: .alone,
+                environment: environment)
         }
         let preparation = try Self.tellingOthers(launch) {
             let job = try loader.load()
             try Self.check(launch, against: job)
-            return try TrainingPreparation(job, launch: launch)
+            return try TrainingPreparation(job, file: self.job, launch: launch)
         }
         try train(preparation, launch: launch, environment: environment)
     }
@@ -72,10 +82,10 @@ struct TrainCommand: ParsableCommand {
     /// Finds what is wrong with data, model and weights once, before the ranks start and each say it.
     ///
     /// - Complexity: reads the data once more than the ranks do.
-    private static func checkBeforeLaunch(_ job: Job) throws {
+    private func checkBeforeLaunch(_ job: Job) throws {
         let first = Launch(
             rank: 0, worldSize: job.cluster.workers, localRank: 0, rendezvous: nil)
-        _ = try TrainingPreparation(job, launch: first)
+        _ = try TrainingPreparation(job, file: self.job, launch: first)
     }
 
     /// Prepares this rank; when it cannot take part, the others are told before it ends.
@@ -107,7 +117,10 @@ struct TrainCommand: ParsableCommand {
     ) throws {
         let progress = ProgressReporter.standard(
             rank: launch.rank, isQuiet: quiet, environment: environment)
-        let summary = try runTraining(preparation, launch: launch, progress: progress)
+        let timeline = trace.map { _ in Timeline() }
+        let summary = try runTraining(
+            preparation, launch: launch, progress: progress, timeline: timeline)
+        if let trace, let timeline { try write(timeline, to: trace, rank: launch.rank) }
         guard launch.rank == 0 else { return }
         if json {
             writeOutput(summary.json.text + "\n")
@@ -117,6 +130,21 @@ struct TrainCommand: ParsableCommand {
                 && environment["TERM"] != "dumb"
             writeOutput(summary.table(title: title(of: preparation.job), isColored: isColored))
         }
+    }
+
+    private func write(_ timeline: Timeline, to path: String, rank: Int) throws(CLIError) {
+        let name = path.split(separator: "/").last.map(String.init) ?? path
+        var own = path
+        if rank > 0 {
+            let ending = name.lastIndex(of: ".").map { String(name[$0...]) } ?? ""
+            own = "\(path.dropLast(ending.count)).\(rank)\(ending)"
+        }
+        try ChromeTrace.write(
+            timeline.spans, processName: "rank \(rank)", processID: rank, to: own)
+        guard timeline.droppedSpans > 0, rank == 0 else { return }
+        writeError(
+            "geeps: the timeline has the first spans of each track; \(timeline.droppedSpans) more did "
+                + "not fit\n")
     }
 
     /// "digits.yaml, 2 workers, staleness 0".
