@@ -65,7 +65,7 @@ struct EmulatedWorkload {
 
 extension EmulatedWorkload {
     /// What GeePS calls AdamLike (§5.1): 5 convolutions, 3 linear layers of 3000, 3000 and 22000 outputs, 200
-    /// images of 3 x 227 x 227; on a Tesla K20C a mini-batch computes for 2.15 s (Fig. 14).
+    /// images of 3 x 227 x 227; on a Tesla K20C a mini-batch computes for 2.15 s (figure 14).
     static let adamLike: EmulatedWorkload = {
         let images = 200
         func layer(_ name: String, _ output: Int, _ parameters: Int, _ connections: Int) -> Layer {
@@ -93,7 +93,7 @@ extension EmulatedWorkload {
             batchSize: images, nanoseconds: 2.15e9)
     }()
 
-    /// Fully connected layers of 373 MB, as GeePS's models of 20 GB (§5.3, Fig. 13); `count` of them.
+    /// Fully connected layers of 373 MB, as GeePS's models of 20 GB (§5.3, figure 13); `count` of them.
     ///
     /// The paper gives neither batch nor time. A layer is taken to compute for as long as a K20C, at half its
     /// 3.5 Tflop/s, needs for 768 samples: 82 ms forward and 164 ms backward, where copying its parameters takes
