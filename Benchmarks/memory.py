@@ -138,8 +138,7 @@ def main():
         print(json.dumps(result))
         return
     result["curve"] = curve(options.geeps, options.rounds, BUDGETS, 1)
-    result["cut"] = curve(options.geeps, 1, [0.82, 1.3, 1.66, 2.38], 2) + curve(
-        options.geeps, 1, [0.82, 1.3, 1.66, 2.38], 4)
+    result["cut"] = curve(options.geeps, 1, [0.82, 1.3, 1.66], 2) + curve(options.geeps, 1, [0.82, 1.3, 1.66], 4)
     result["stacks"] = stacks(options.geeps, 1, STACKS)
     path = pathlib.Path(options.output or ROOT / f"Benchmarks/results/memory-{result['date']}-{commit}.json")
     path.write_text(json.dumps(result, indent=1) + "\n")

@@ -61,8 +61,13 @@ extension AccessManager {
             placement = given
         } else {
             do throws(PlanRefusal) {
-                let planner = try PlacementPlanner(
-                    problem(for: plan), gridPoints: managed.configuration.planGridPoints)
+                let problem = problem(for: plan)
+                let planner =
+                    if let points = managed.configuration.planGridPoints {
+                        try PlacementPlanner(problem, gridPoints: points)
+                    } else {
+                        try PlacementPlanner(problem)
+                    }
                 placement = try planner.placement()
             } catch {
                 reclaimer?.drain()
@@ -301,7 +306,7 @@ extension AccessManager {
     private func reclaim(
         _ run: PlacementRun, at position: Int, log: HostAddress?, isAdded: Bool = false
     ) {
-        for stay in run.release(position) {
+        run.release(position) { stay in
             reclaimer?.send(.save(stay: stay, run, log: log, isAdded: isAdded))
         }
     }

@@ -155,6 +155,23 @@ import Testing
     }
 
     @Test(arguments: [
+        (0, "0 µs"), (470, "0.47 µs"), (16_540, "16.5 µs"), (999_499, "999 µs"),
+        (999_500, "1 ms"), (2_512_000, "2.51 ms"), (999_600_000, "1 s"), (3_200_000_000, "3.2 s"),
+    ])
+    func durationsHaveThreeDigits(nanoseconds: UInt64, expected: String) {
+        #expect(Text.duration(nanoseconds) == expected)
+    }
+
+    @Test(arguments: [
+        (0, "0"), (0.0712, "0.0712"), (0.99951, "1.00"), (7.5, "7.50"), (9.996, "10.0"),
+        (81.34, "81.3"), (99.96, "100"), (813, "813"), (999.6, "1,000"), (51_200.4, "51,200"),
+        (Double.infinity, "inf"),
+    ])
+    func ratesHaveThreeDigits(perSecond: Double, expected: String) {
+        #expect(Text.rate(perSecond) == expected)
+    }
+
+    @Test(arguments: [
         ([], ""), ([1.0], "▁"), ([3, 3], "▁▁"), ([0, 7], "▁█"), ([2, .nan, 1], "█ ▁"),
         ([0, 1, 2, 3, 4, 5, 6, 7], "▁▂▃▄▅▆▇█"),
     ])

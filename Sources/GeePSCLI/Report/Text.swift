@@ -67,12 +67,14 @@ enum Text {
         return value < 999.5e6 ? significant(value / 1e6, 3) + " ms" : seconds(value / 1e9)
     }
 
-    /// "7.25", "813", "51,200": three digits of what is small, no more than whole numbers of the rest.
+    /// "0.0712", "7.50", "81.3", "51,200": three digits, or all that are before the point.
     static func rate(_ perSecond: Double) -> String {
-        guard perSecond.isFinite, perSecond >= 999.5, perSecond < 1e15 else {
-            return significant(perSecond, 3)
+        switch abs(perSecond) {
+        case 0.9995..<9.995: fixed(perSecond, 2)
+        case 9.995..<99.95: fixed(perSecond, 1)
+        case 999.5..<1e15: grouped(Int(perSecond.rounded()))
+        default: significant(perSecond, 3)
         }
-        return grouped(Int(perSecond.rounded()))
     }
 
     /// A bar for each value, scaled between the least and the largest.

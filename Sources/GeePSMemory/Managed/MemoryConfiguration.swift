@@ -13,7 +13,9 @@ public struct MemoryConfiguration: Sendable {
     /// Times for another number of phases are left aside.
     public var phaseNanoseconds: [UInt64] = []
     /// Budgets that the planner prepares for; fewer plan faster, and place a little worse.
-    package var planGridPoints = 64
+    ///
+    /// Nil: by the length of the iteration.
+    package var planGridPoints: Int?
     /// How long a buffer may take to become ready before its acquire fails.
     public var waitTimeout = Duration.seconds(120)
 

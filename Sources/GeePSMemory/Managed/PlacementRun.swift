@@ -148,15 +148,13 @@ final class PlacementRun: @unchecked Sendable {
 
     /// Notes that the application is done with the stays that end at `position`.
     ///
-    /// - Returns: those that have to be copied out or added first.
-    func release(_ position: Int) -> [Int] {
-        var saved: [Int] = []
+    /// - Parameter save: is given those that have to be copied out, or added to another, first.
+    func release(_ position: Int, save: (Int) -> Void) {
         for index in endings[position] {
             let stay = stays[index]
             if let done = stay.done { application?.record(done) }
-            if stay.saved != nil { saved.append(index) } else { noteVacated(index) }
+            if stay.saved != nil { save(index) } else { noteVacated(index) }
         }
-        return saved
     }
 
     /// The memory of `index` is free once its events have happened.
@@ -228,7 +226,9 @@ final class PlacementRun: @unchecked Sendable {
             let tick = Tick(firstTick.count + UInt64(iteration))
             try store.waitForAge(
                 of: batch.table, atLeast: staleness().leastAge(at: tick), unless: stopFlag)
-            reader.wait(for: stay.plan.predecessors.compactMap { vacating($0.stay) })
+            for dependency in stay.plan.predecessors {
+                if let event = vacating(dependency.stay) { reader.stream.wait(for: event) }
+            }
             freshness = try bringInRows(stay)
         } else {
             bringInLocal(stay)
@@ -241,8 +241,11 @@ final class PlacementRun: @unchecked Sendable {
     }
 
     private func bringInLocal(_ stay: Stay) {
-        for dependency in stay.plan.predecessors + [stay.plan.source].compactMap({ $0 }) {
+        for dependency in stay.plan.predecessors {
             if let event = vacating(dependency.stay) { inStream.wait(for: event) }
+        }
+        if let source = stay.plan.source, let event = vacating(source.stay) {
+            inStream.wait(for: event)
         }
         guard let home = stay.home, let ready = stay.ready else { return }
         inStream.copy(

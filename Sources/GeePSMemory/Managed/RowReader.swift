@@ -78,11 +78,6 @@ final class RowReader: @unchecked Sendable {
         mirrors = Array(repeating: nil, count: tableCount)
     }
 
-    /// Holds what is put on the stream afterwards until `events` have happened.
-    func wait(for events: [any DeviceEvent]) {
-        for event in events { stream.wait(for: event) }
-    }
-
     /// Puts the rows of `batch` into `target` and records `ready` behind that.
     ///
     /// The rows must be fresh enough already.

@@ -25,8 +25,8 @@ struct AccessReplay {
     ///   - stream: where kernels run.
     ///   - phaseNanoseconds: compute time by phase.
     init(
-        _ problem: PlanProblem, phaseNanoseconds: [UInt64], client: Client,
-        stream: any DeviceStream
+        _ problem: PlanProblem, _ placement: Placement, phaseNanoseconds: [UInt64],
+        client: Client, stream: any DeviceStream
     ) throws {
         self.client = client
         self.stream = stream
@@ -57,7 +57,7 @@ struct AccessReplay {
         }
         self.computes = computes
         client.setApplicationStream(stream)
-        try client.dryRun { recorder in
+        try client.dryRun(placement: placement) { recorder in
             for access in problem.accesses { recorder.append(access) }
         }
     }

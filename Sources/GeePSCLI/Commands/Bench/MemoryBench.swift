@@ -133,7 +133,7 @@ struct MemoryBench: ParsableCommand {
         }
         let stream = try device.makeStream(name: "compute")
         let replay = try AccessReplay(
-            problem, phaseNanoseconds: times, client: node.client, stream: stream)
+            problem, placement, phaseNanoseconds: times, client: node.client, stream: stream)
         for _ in 0..<2 { try replay.iterate() }
         try stream.synchronise()
         let start = monotonicNanoseconds()

@@ -6,8 +6,8 @@ struct PlanSweep {
     /// One budget.
     struct Point: Hashable, Sendable {
         var budgetBytes: Int
-        var bytesIn: Int
-        var bytesOut: Int
+        var bytesIn = 0
+        var bytesOut = 0
         /// Both ways, under the paper's policy.
         var paperBytes: Int
         /// Samples a second of one worker, under both policies; nil where times or link are unknown.
@@ -23,6 +23,21 @@ struct PlanSweep {
         var recomputed: [String] = []
 
         var bytesMoved: Int { bytesIn + bytesOut }
+
+        /// A budget whose own placement is still to be taken.
+        fileprivate init(budgetBytes: Int, paper: Placement, samplesPerClock: Int) {
+            self.budgetBytes = budgetBytes
+            paperBytes = paper.bytesMoved
+            paperPerSecond = paper.forecast?.samplesPerSecond(samplesPerClock)
+        }
+
+        /// What the benefit policy does here.
+        fileprivate mutating func take(_ placement: Placement, samplesPerClock: Int) {
+            bytesIn = placement.bytesIn
+            bytesOut = placement.bytesOut
+            oursPerSecond = placement.forecast?.samplesPerSecond(samplesPerClock)
+            stallShare = placement.forecast.map { 1 - $0.efficiency }
+        }
     }
 
     let leastBytes: Int
@@ -34,7 +49,7 @@ struct PlanSweep {
 
     /// Plans budgets from the least to the full; the budget and the policy of `options` do not count.
     ///
-    /// - Complexity: one planner for all budgets; with a forecast also a search a budget.
+    /// - Complexity: one planner for all budgets; with a forecast also a search a budget, on all cores.
     init(
         _ network: Network, _ options: NetworkPlanOptions, count: Int = 21
     ) throws(PlanRefusal) {
@@ -45,25 +60,22 @@ struct PlanSweep {
         let planner = try PlacementPlanner(try network.plan(options).problem)
         leastBytes = planner.leastBytes
         fullBytes = planner.fullBytes
-        var points: [Point] = []
         let span = fullBytes - leastBytes
+        var points: [Point] = []
         for step in 0..<(span == 0 ? 1 : count) {
             let budget = leastBytes + span * step / (count - 1)
-            let paper = try planner.placement(budgetBytes: budget, policy: .paper)
-            var ours = try planner.placement(budgetBytes: budget)
-            var recomputed: [String] = []
-            if let forecast = ours.forecast, forecast.stallNanoseconds > 0 {
-                options.budget = .bytes(budget)
-                let plan = try network.plan(options)
-                (ours, recomputed) = (plan.placement, plan.recomputedLayers)
-            }
-            points.append(
-                Point(
-                    budgetBytes: budget, bytesIn: ours.bytesIn, bytesOut: ours.bytesOut,
-                    paperBytes: paper.bytesMoved,
-                    oursPerSecond: ours.forecast?.samplesPerSecond(samples),
-                    paperPerSecond: paper.forecast?.samplesPerSecond(samples),
-                    stallShare: ours.forecast.map { 1 - $0.efficiency }, recomputed: recomputed))
+            var point = Point(
+                budgetBytes: budget,
+                paper: try planner.placement(budgetBytes: budget, policy: .paper),
+                samplesPerClock: samples)
+            point.take(try planner.placement(budgetBytes: budget), samplesPerClock: samples)
+            points.append(point)
+        }
+        let stalling = points.indices.filter { (points[$0].stallShare ?? 0) > 0 }
+        let search = PlanSearch(network, options, budgets: stalling.map { points[$0].budgetBytes })
+        for (index, plan) in zip(stalling, try search.plans()) {
+            points[index].take(plan.placement, samplesPerClock: samples)
+            points[index].recomputed = plan.recomputedLayers
         }
         self.points = points
     }
@@ -94,7 +106,7 @@ struct PlanSweep {
         var rows = [
             ["budget", "of full", "in/clock", "out/clock"]
                 + (isOfSpeed
-                    ? ["again", "stall", "paper", "ours", "samples/s"]
+                    ? ["again", "stall", "paper", "benefit", "samples/s"]
                     : ["paper", "moved per clock"])
         ]
         for point in points {
