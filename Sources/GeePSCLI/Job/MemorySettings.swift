@@ -23,7 +23,8 @@ enum LinkSpeed {
 
     /// Bytes a second; nil for what is no speed above zero.
     static func bytesPerSecond(_ text: String) -> Double? {
-        guard text.hasSuffix("/s"), case .bytes(let bytes)? = MemoryBudget(String(text.dropLast(2))),
+        guard text.hasSuffix("/s"),
+            case .bytes(let bytes)? = MemoryBudget(String(text.dropLast(2))),
             bytes > 0
         else { return nil }
         return Double(bytes)
