@@ -155,7 +155,9 @@ struct PlanCommand: ParsableCommand {
         }
         let model = job.model.configuration(classCount: classCount)
         // Workspaces depend on the number of threads.
-        ThreadChoice.apply(model: model, input: shape, batchSize: job.data.batchSize)
+        ThreadChoice.apply(
+            model: model, input: shape, batchSize: job.data.batchSize,
+            workers: job.cluster.workers)
         return try Network(model, input: shape, batchSize: job.data.batchSize)
     }
 }
