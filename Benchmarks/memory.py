@@ -34,7 +34,8 @@ def curve(geeps, rounds, budgets, batches):
         for _ in range(rounds):
             for policy in runs:
                 answer = call(
-                    geeps, "--budget", f"{budget}GB", "--policy", policy, "--batches-per-clock", batches)
+                    geeps, "--budget", f"{budget}GB", "--policy", policy, "--batches-per-clock", batches,
+                    "--time-scale", 1, "--clocks", 3)
                 if "refused" in answer:
                     last[policy] = answer
                     continue
@@ -121,7 +122,7 @@ def drawing(result):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--geeps", default=ROOT / ".build/release/geeps")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--output")
     parser.add_argument("--svg", default=ROOT / "docs/images/memory-budget.svg")
     parser.add_argument("--quick", action="store_true", help="three budgets, one round, no drawing")
@@ -131,7 +132,7 @@ def main():
     result = {
         "schema": "geeps.benchmark.memory/1", "date": str(datetime.date.today()), "commit": commit,
         "machine": f"{platform.machine()}, {__import__('os').cpu_count()} cores", "rounds": options.rounds,
-        "emulated": "Tesla K20C compute times, 6 GB/s each way; bytes divided by 32, times by 4",
+        "emulated": "Tesla K20C compute times, 6 GB/s each way; bytes and bandwidth divided by 32, times as they are",
     }
     if options.quick:
         result["curve"] = curve(options.geeps, 1, [0.82, 1.66, 4.91], 1)

@@ -23,7 +23,7 @@ import Testing
         var options = options
         options.budget = .bytes(full.leastBytes + Int(Double(span) * share))
         return PlanReport(
-            job: "job.yaml", network: network, batchesPerClock: options.batchesPerClock,
+            file: "some/job.yaml", network: network, batchesPerClock: options.batchesPerClock,
             plan: try network.plan(options))
     }
 
@@ -101,7 +101,7 @@ import Testing
     @Test func withoutTimesAndLinkThereIsNoForecastButAHint() throws {
         let report = try self.report(share: 0.3)
         #expect(report.json.text.contains("\"forecast\":null"))
-        #expect(report.text.contains("geeps bench layers job.yaml"))
+        #expect(report.text.contains("geeps bench layers some/job.yaml"))
         #expect(report.text.contains("--link 12GB/s"))
         #expect(
             !(try self.report(share: 0.3, measured(try network())).text.contains("A forecast takes"))
@@ -112,7 +112,7 @@ import Testing
         let network = try network()
         for options in [NetworkPlanOptions(), measured(network)] {
             let report = PlanReport(
-                job: "job.yaml", network: network, batchesPerClock: 1,
+                file: "some/job.yaml", network: network, batchesPerClock: 1,
                 plan: try network.plan(options))
             #expect(report.budgetBytes >= report.placement.deviceBytes)
             #expect(report.text.contains("as much as is of use"))

@@ -77,8 +77,6 @@ extension ManagedMemory {
         }
     }
 
-
-
     /// Rows in memory of their own; the caller has waited for their age.
     func lendRows(_ batch: RowBatch, name: String) throws(AccessError) -> (
         address: UnsafeMutableRawPointer, loan: Loan, freshness: Freshness

@@ -12,8 +12,8 @@ struct LayerBench: ParsableCommand {
             medians go into a file beside the job, where geeps plan and geeps train find them: with them \
             and a link the planner knows what a copy costs and what computing again costs.
 
-            It computes with the threads that geeps train would take alone; OMP_NUM_THREADS says otherwise. \
-            Where two workers share this machine, measure with half of its cores.
+            It computes with as many threads as each of the job's workers will have on this machine; \
+            OMP_NUM_THREADS says otherwise.
 
             EXAMPLES
               geeps bench layers Examples/digits.yaml

@@ -104,8 +104,8 @@ struct PlanCommand: ParsableCommand {
         let network = try Self.network(of: job)
         let times = try layerTimes(of: network)
         let settings = settings(of: job)
-        let name = self.job.split(separator: "/").last.map(String.init) ?? self.job
         if sweep {
+            let name = self.job.split(separator: "/").last.map(String.init) ?? self.job
             let curve = try PlanSweep(
                 network, settings.planOptions(network, of: job, times: times))
             if let svg { try writeFile(svg, PlanSweepDrawing(curve, title: name).svg) }
@@ -113,7 +113,7 @@ struct PlanCommand: ParsableCommand {
             return
         }
         let report = PlanReport(
-            job: name, network: network, batchesPerClock: job.batchesPerClock,
+            file: self.job, network: network, batchesPerClock: job.batchesPerClock,
             plan: try settings.plan(network, of: job, times: times))
         writeOutput(json ? report.json.text + "\n" : report.text)
     }
@@ -155,7 +155,9 @@ struct PlanCommand: ParsableCommand {
         }
         let model = job.model.configuration(classCount: classCount)
         // Workspaces depend on the number of threads.
-        ThreadChoice.apply(model: model, input: shape, batchSize: job.data.batchSize)
+        ThreadChoice.apply(
+            model: model, input: shape, batchSize: job.data.batchSize,
+            workers: job.cluster.workers)
         return try Network(model, input: shape, batchSize: job.data.batchSize)
     }
 }

@@ -3,12 +3,14 @@ import GeePSNN
 
 /// A placement as a person and as a program read it.
 struct PlanReport {
-    let job: String
+    /// The job file, as given.
+    let file: String
     let network: Network
     /// Mini-batches in a clock.
     let batchesPerClock: Int
     let plan: NetworkPlan
 
+    var job: String { file.split(separator: "/").last.map(String.init) ?? file }
     var placement: Placement { plan.placement }
     /// Without a budget what is taken: beside all that stays, buffers that let copies overlap.
     var budgetBytes: Int {
@@ -108,7 +110,7 @@ struct PlanReport {
     private var hint: [String] {
         var missing: [String] = []
         if plan.problem.phaseNanoseconds.isEmpty {
-            missing.append("the times of the layers (geeps bench layers \(job))")
+            missing.append("the times of the layers (geeps bench layers \(file))")
         }
         if plan.problem.link == nil { missing.append("a link (--link 12GB/s)") }
         return missing.isEmpty
