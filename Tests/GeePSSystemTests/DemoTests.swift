@@ -41,8 +41,9 @@ extension SystemTests {
             let json = trained.result.json
             #expect(
                 json.keys.sorted() == [
-                    "bytes_received", "bytes_sent", "epochs", "output", "samples_per_second",
-                    "schema", "stall_ratio", "steps", "test_accuracy", "test_loss", "train_loss",
+                    "bytes_received", "bytes_sent", "epochs", "memory", "output",
+                    "samples_per_second", "schema", "stall_ratio", "steps", "test_accuracy",
+                    "test_loss", "train_loss",
                     "workers",
                 ])
             #expect(json["schema"] as? String == "geeps.train/1")

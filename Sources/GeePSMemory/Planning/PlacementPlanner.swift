@@ -68,11 +68,15 @@ public final class PlacementPlanner {
     public func placement(
         budgetBytes: Int?, policy: PlanPolicy = .benefit
     ) throws(PlanRefusal) -> Placement {
-        let capacity = (budgetBytes ?? .max) - problem.fixedBytes
+        // Without a budget everything stays, and no memory is taken for copies beside it.
+        let capacity =
+            budgetBytes.map { $0 - problem.fixedBytes }
+            ?? (policy == .paper ? .max : max(base.packing.height, everything.packing.height))
         guard capacity >= base.packing.height else {
             throw refusal(budgetBytes: budgetBytes ?? 0)
         }
         makeCandidates()
+        // Where everything fits, everything stays.
         if policy == .benefit, knowsTimes, capacity < everything.packing.height {
             return finish(fastest(within: capacity), capacity)
         }

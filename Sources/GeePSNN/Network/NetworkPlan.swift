@@ -77,7 +77,7 @@ extension Network {
         let plain = NetworkPlan(
             self, steps, problem, placement, planner, budget, options.batchesPerClock)
         guard options.mayRecompute, options.policy == .benefit, let forecast = placement.forecast,
-            forecast.stallNanoseconds > 0
+            forecast.stallNanoseconds > forecast.iterationNanoseconds / Self.worthwhileShare
         else { return plain }
         var search = RecomputeSearch(self, options, budgetBytes: budget, plain: forecast)
         guard let found = search.run() else { return plain }
@@ -85,6 +85,9 @@ extension Network {
             self, found.steps, found.problem, found.placement, planner, budget,
             options.batchesPerClock)
     }
+
+    /// A gain below this part of a clock is not worth a change: forecasts are not that exact.
+    static let worthwhileShare: UInt64 = 200
 
     /// A planner that looks at fewer capacities where the clock has many phases, since each takes a time that
     /// grows with their square.

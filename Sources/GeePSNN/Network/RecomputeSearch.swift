@@ -68,7 +68,8 @@ struct RecomputeSearch {
         guard let planner = try? network.planner(problem),
             let placement = try? planner.placement(budgetBytes: budgetBytes),
             let forecast = placement.forecast,
-            forecast.iterationNanoseconds < plain.iterationNanoseconds
+            forecast.iterationNanoseconds
+                < plain.iterationNanoseconds - plain.iterationNanoseconds / Network.worthwhileShare
         else { return nil }
         return (steps, problem, placement)
     }
