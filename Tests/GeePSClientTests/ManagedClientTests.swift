@@ -16,9 +16,9 @@ import Testing
     private func train(
         budgets: [Int?]?, staleness: Staleness = .bulkSynchronous, clocks: Int = 6
     ) throws -> [[Float]] {
-        let cluster = try ManagedCluster(
-            tables: Self.tables, budgets: budgets ?? [nil, nil], isManaged: budgets != nil,
-            staleness: staleness)
+        let cluster = try TestCluster(
+            memory: budgets == nil ? .direct : .managed, budgets: budgets ?? [],
+            tables: Self.tables, workers: 2, keepers: 2, staleness: staleness, blockBytes: 1024)
         defer { cluster.close() }
         for table in Self.tables.indices {
             let values = (0..<1024).map { Float($0 % 7 + table) }
@@ -108,9 +108,8 @@ import Testing
             let device = HostDevice()
             device.failAllocation(number: number)
             do {
-                let cluster = try ManagedCluster(
-                    tables: Self.tables, budgets: [nil], isManaged: true,
-                    staleness: .bulkSynchronous, device: device)
+                let cluster = try TestCluster(
+                    memory: .managed, device: device, tables: Self.tables)
                 cluster.close()
             } catch let error as AccessError {
                 #expect(error.code == .outOfMemory)
@@ -122,63 +121,5 @@ import Testing
         }
         // Host memory falls back to pageable, and a client needs no device memory before it has a plan.
         #expect(failures == 0)
-    }
-}
-
-/// Real clients with budgets of their own.
-private final class ManagedCluster: Sendable {
-    let clients: [Client]
-    private let server: Server
-
-    init(
-        tables: [TableLayout], budgets: [Int?], isManaged: Bool, staleness: Staleness,
-        device: HostDevice? = nil
-    ) throws {
-        let map = ShardMap(tables: tables, keeperCount: 2, blockBytes: 1024)
-        server = try Server(
-            configuration: ServerConfiguration(
-                map: map, workerCount: budgets.count, staleness: staleness,
-                optimizer: OptimizerConfiguration(rule: .add, learningRate: 0, reduction: .sum)),
-            keepers: [0, 1], onFailure: { _, _ in })
-        var clients: [Client] = []
-        for (rank, budget) in budgets.enumerated() {
-            var connections: [[any Connection]] = []
-            for keeper in 0..<2 {
-                let (near, far) = InProcess.pair(names: ("rank \(rank)", "keeper \(keeper)"))
-                try server.serve(far, worker: rank, keeper: keeper, lane: 0, laneCount: 1)
-                connections.append([near])
-            }
-            clients.append(
-                try Client(
-                    configuration: ClientConfiguration(
-                        map: map, rank: rank, staleness: staleness, waitTimeout: .seconds(30),
-                        memory: isManaged ? MemoryConfiguration(budgetBytes: budget) : nil,
-                        learningRate: { _ in 0 }),
-                    device: device
-                        ?? HostDevice(
-                            limitBytes: budget,
-                            jitter: Jitter(seed: UInt64(rank), delayMicrosecondsMaximum: 100)),
-                    connections: connections))
-        }
-        self.clients = clients
-    }
-
-    func onEveryWorker(_ body: @escaping @Sendable (Client, Int) throws -> Void) throws {
-        let box = FailureBox()
-        let threads = clients.enumerated().map { rank, client in
-            DedicatedThread(name: "worker \(rank)") {
-                do { try body(client, rank) } catch { box.set(error) }
-            }
-        }
-        for thread in threads { thread.join() }
-        if let error = box.value { throw error }
-    }
-
-    func close() {
-        let threads = clients.map { client in
-            DedicatedThread(name: "closing") { client.close() }
-        }
-        for thread in threads { thread.join() }
-        server.close()
     }
 }

@@ -21,8 +21,12 @@ final class TestCluster: Sendable {
     let server: Server
     let map: ShardMap
 
+    /// - Parameters:
+    ///   - budgets: device memory by worker, where it is managed; nil for no limit.
+    ///   - device: of every worker; nil gives each one of its own, within its budget, whose streams dawdle.
     init(
-        memory: ClusterMemory = .direct, tables: [TableLayout], workers: Int = 1, keepers: Int = 1,
+        memory: ClusterMemory = .direct, budgets: [Int?] = [], device: HostDevice? = nil,
+        tables: [TableLayout], workers: Int = 1, keepers: Int = 1,
         staleness: Staleness = .bulkSynchronous,
         optimizer: OptimizerConfiguration = OptimizerConfiguration(
             rule: .add, learningRate: 0, reduction: .sum),
@@ -41,13 +45,18 @@ final class TestCluster: Sendable {
                 try server.serve(far, worker: rank, keeper: keeper, lane: 0, laneCount: 1)
                 connections.append([near])
             }
+            let budget = rank < budgets.count ? budgets[rank] : nil
+            let own = HostDevice(
+                limitBytes: budget,
+                jitter: budgets.isEmpty
+                    ? nil : Jitter(seed: UInt64(rank), delayMicrosecondsMaximum: 100))
             clients.append(
                 try Client(
                     configuration: ClientConfiguration(
                         map: map, rank: rank, staleness: staleness, waitTimeout: waitTimeout,
-                        memory: memory == .managed ? MemoryConfiguration() : nil,
+                        memory: memory == .managed ? MemoryConfiguration(budgetBytes: budget) : nil,
                         learningRate: { optimizer.learningRate(at: $0) }),
-                    device: HostDevice(), connections: connections))
+                    device: device ?? own, connections: connections))
         }
         self.clients = clients
     }

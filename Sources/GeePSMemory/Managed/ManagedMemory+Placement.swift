@@ -26,10 +26,16 @@ extension ManagedMemory {
             placement, stays: stays, reader: reader, inStream: inStream, application: application,
             store: store, firstTick: tick, waitTimeout: configuration.waitTimeout,
             staleness: staleness)
-        try placeMirrors(of: placement, arena.buffer.address, tables)
-        try reader.reserve(for: batches)
-        try reserveUpdates(stays)
-        try loadWhatIsAlwaysThere(stays)
+        do throws(AccessError) {
+            try placeMirrors(of: placement, arena.buffer.address, tables)
+            try reader.reserve(for: batches)
+            try reserveUpdates(stays)
+            try loadWhatIsAlwaysThere(stays)
+        } catch {
+            // Nothing may write to the arena that no placement has laid out.
+            removeMirrors()
+            throw error
+        }
         self.run = run
         heldStays = Array(repeating: 0, count: stays.count)
         generation += 1
