@@ -38,7 +38,7 @@ bench: setup setup-oracles release ## Measure GeePS beside PyTorch, in turn; wri
 sanitize: setup ## Run the tests of threads and streams under the thread sanitizer (minutes)
 	$(SWIFT) build --build-tests --sanitize=thread --scratch-path .build-thread
 	$(SWIFT) test --skip-build --sanitize=thread --scratch-path .build-thread --no-parallel \
-		--filter 'Managed|StreamTests|EventTests|AccessTests|ConsistencyTests|ThreadsTests'
+		--filter 'GeePSMemoryTests.Managed|GeePSDeviceTests|GeePSClientTests'
 
 simulate: release ## Run 20,000 simulated clusters twice, in two processes; the traces must agree
 	.build/release/geeps simulate --seeds 20000 --json > .build/simulate-1.json
