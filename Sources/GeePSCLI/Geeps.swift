@@ -27,7 +27,7 @@ struct GeepsCommand: ParsableCommand {
               geeps train Examples/digits.yaml
               geeps train Examples/digits.yaml --workers 3 --set optimizer.lr=0.05
               geeps config                  the keys of a job file
-              geeps plan Examples/digits.yaml --budget 35%
+              geeps plan Examples/budget.yaml --budget 50%
               geeps bench layers Examples/digits.yaml && geeps plan Examples/digits.yaml --link 12GB/s
               geeps simulate --seeds 1000
               geeps bench exchange --bytes 4200000

@@ -54,6 +54,15 @@ extension SystemTests {
             #expect(trained.result.output.split(separator: "\n").count == 1)
         }
 
+        @Test func theBudgetExampleTakesAThirdOfTheMemory() async throws {
+            let trained = try await train("budget", ["train.epochs=2"])
+            let memory = try #require(trained.result.json["memory"] as? [String: Any])
+            let device = try #require(memory["device_bytes"] as? Double)
+            let full = try #require(memory["full_bytes"] as? Double)
+            #expect(device / full <= 0.351)
+            #expect(try trained.number("train_loss") < 2.31)
+        }
+
         @Test func metricsAreALineAnEpochAndTheResults() async throws {
             let trained = try await train("digits", ["train.epochs=3"])
             let lines = try trained.metrics.map {

@@ -19,7 +19,7 @@ struct PlanCommand: ParsableCommand {
 
             EXAMPLES
               geeps plan Examples/digits.yaml
-              geeps plan Examples/digits.yaml --budget 35%
+              geeps plan Examples/digits.yaml --budget 80%
               geeps plan job.yaml --budget 512MiB --policy paper
               geeps plan job.yaml --sweep --svg sweep.svg
               geeps bench layers job.yaml && geeps plan job.yaml --budget 35% --link 12GB/s
