@@ -210,6 +210,20 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         #expect(job.staleness == .clocks(1024))
     }
 
+    @Test func aliasesOfAliasesAreRefusedBeforeTheyFillTheMemory() throws {
+        var text = "a0: &a0 x\n"
+        for level in 1...40 {
+            text += "a\(level): &a\(level) [*a\(level - 1), *a\(level - 1)]\n"
+        }
+        let error = try #require(throws: JobProblems.self) {
+            _ = try JobLoader(
+                file: "job.yaml", assignments: [], workers: nil, defaultWorkers: 1,
+                checksPaths: false
+            ).parse(text, in: JobDirectory(path: "/jobs"))
+        }
+        #expect(error.description.contains("more than 1000000 values"))
+    }
+
     @Test func allMistakesAreReportedAtOnceInTheOrderOfTheFile() {
         let found = problems(
             """

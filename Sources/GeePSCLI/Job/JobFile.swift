@@ -8,6 +8,12 @@ struct JobFile {
     /// Stands for a letter of a key that occurs again; of a private-use area, so no key contains it.
     private static let blank: Unicode.Scalar = "\u{E0FF}"
 
+    /// Aliases of aliases make billions of values out of a few lines; no job has as many as this.
+    private static let valuesMaximum = 1_000_000
+    private static let tooManyValues =
+        "more than \(valuesMaximum) values, aliases included, expected fewer; write out what is meant "
+        + "instead of nesting aliases"
+
     private var lines: [[Unicode.Scalar]]
     private var blankedKeys: [Origin: String] = [:]
     private let problems: ProblemCollector
@@ -22,6 +28,10 @@ struct JobFile {
     static func readValue(_ text: String, flag: String, problems: ProblemCollector) -> JobNode? {
         do {
             let root = try Yams.compose(yaml: text)
+            guard root?.fits(within: valuesMaximum) ?? true else {
+                problems.report(at: .flag(flag), "found \(tooManyValues)")
+                return nil
+            }
             return root.map { JobNode($0, at: .flag(flag)) }
                 ?? JobNode(value: .scalar("", isPlain: true), origin: .flag(flag))
         } catch let error as YamlError {
@@ -44,6 +54,11 @@ struct JobFile {
                 guard let root = try Yams.compose(yaml: text) else {
                     problems.report(
                         at: .file(line: 1, column: 1), "found an empty file, expected a map")
+                    return nil
+                }
+                guard root.fits(within: JobFile.valuesMaximum) else {
+                    problems.report(
+                        at: .file(line: 1, column: 1), "found \(JobFile.tooManyValues)")
                     return nil
                 }
                 return tree(root)
@@ -217,5 +232,27 @@ extension Origin {
             }
         }
         self = .file(line: line, column: column)
+    }
+}
+
+extension Node {
+    /// Whether it has at most `most` values, counting what aliases stand for each time.
+    fileprivate func fits(within most: Int) -> Bool {
+        var left = most
+        return count(down: &left)
+    }
+
+    /// - Returns: false as soon as `left` is used up.
+    private func count(down left: inout Int) -> Bool {
+        left -= 1
+        guard left >= 0 else { return false }
+        switch self {
+        case .scalar, .alias: return true
+        case .sequence(let sequence):
+            for element in sequence where !element.count(down: &left) { return false }
+        case .mapping(let mapping):
+            for pair in mapping where !pair.value.count(down: &left) { return false }
+        }
+        return true
     }
 }
