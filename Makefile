@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-oracles release demo test sanitize bench simulate format lint clean
+.PHONY: help setup setup-oracles release demo test sanitize bench simulate format lint clean \
+	check-cuda-headers
 
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks Snippets)
@@ -14,7 +15,7 @@ ORACLE_ENVIRONMENT = $(if $(wildcard $(ORACLE_PYTHON)),GEEPS_ORACLE_PYTHON=$(CUR
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
-		| while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+		| while IFS='|' read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
 
 setup: ## Install the system packages the build needs, check the Swift toolchain
 	@.ci/setup
@@ -51,6 +52,9 @@ format: ## Format the Swift sources in place
 
 lint: ## Check format and documentation of the Swift sources
 	$(SWIFT) format lint --strict --recursive --parallel $(SOURCES)
+
+check-cuda-headers: ## Compare geeps_cuda.h with NVIDIA's own headers (downloads 1 GB)
+	@.ci/check-cuda-headers
 
 clean: ## Remove what was built; .oracles stays
 	rm -rf .build .build-thread Examples/runs

@@ -29,7 +29,8 @@ let package = Package(
         // Rooms, bottom to top; an arrow that is not here does not compile.
         .target(name: "GeePSCore", dependencies: ["CGeePSShims"]),
         .target(name: "Safetensors"),
-        .target(name: "GeePSDevice", dependencies: ["GeePSCore", "CGeePSKernels"]),
+        .target(
+            name: "GeePSDevice", dependencies: ["GeePSCore", "CGeePSKernels", "CGeePSShims"]),
         .target(name: "GeePSMemory", dependencies: ["GeePSCore", "GeePSDevice"]),
         .target(name: "GeePSClient", dependencies: ["GeePSCore", "GeePSDevice", "GeePSMemory"]),
         .target(name: "GeePSServer", dependencies: ["GeePSCore", "CGeePSKernels"]),
@@ -44,7 +45,7 @@ let package = Package(
             name: "GeePSNN",
             dependencies: [
                 "GeePSCore", "GeePSDevice", "GeePSMemory", "GeePSClient", "Safetensors", "CDNNL",
-                "CZlib",
+                "CZlib", "CGeePSShims",
             ]),
         .target(name: "GeePSSimulation", dependencies: ["GeePSCore"]),
 
@@ -64,9 +65,19 @@ let package = Package(
         .testTarget(name: "GeePSCoreTests", dependencies: ["GeePSCore"]),
         .testTarget(
             name: "SafetensorsTests", dependencies: ["Safetensors", "GeePSTestSupport"]),
-        .testTarget(name: "GeePSDeviceTests", dependencies: ["GeePSDevice", "GeePSCore"]),
+        // CUDA's libraries without a GPU: the same functions over the host's memory, watched.
+        .target(
+            name: "CUDAEmulator",
+            dependencies: ["GeePSDevice", "GeePSCore", "CGeePSShims", "CGeePSKernels"],
+            path: "Tests/CUDAEmulator"),
         .testTarget(
-            name: "GeePSMemoryTests", dependencies: ["GeePSMemory", "GeePSDevice", "GeePSCore"]),
+            name: "GeePSDeviceTests",
+            dependencies: [
+                "GeePSDevice", "GeePSCore", "CUDAEmulator", "CGeePSShims", "CGeePSKernels",
+            ]),
+        .testTarget(
+            name: "GeePSMemoryTests",
+            dependencies: ["GeePSMemory", "GeePSDevice", "GeePSCore", "CUDAEmulator"]),
         .testTarget(
             name: "GeePSClientTests",
             dependencies: [
@@ -79,7 +90,10 @@ let package = Package(
         .testTarget(name: "GeePSTransportTests", dependencies: ["GeePSTransport", "GeePSCore"]),
         .testTarget(
             name: "GeePSNNTests",
-            dependencies: ["GeePSNN", "GeePSMemory", "GeePSCore", "Safetensors"],
+            dependencies: [
+                "GeePSNN", "GeePSMemory", "GeePSCore", "GeePSDevice", "Safetensors", "CUDAEmulator",
+                "CGeePSShims",
+            ],
             exclude: ["Fixtures"]),
         .testTarget(
             name: "GeePSTests",
@@ -93,6 +107,7 @@ let package = Package(
             name: "GeePSCLITests",
             dependencies: [
                 "GeePSCLI", "GeePSCore", "GeePSDevice", "GeePSMemory", "GeePSNN", "Safetensors",
+                "CUDAEmulator",
             ]),
         // Runs the program `geeps`; depends on it so that it is built.
         .testTarget(
