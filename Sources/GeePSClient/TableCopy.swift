@@ -8,9 +8,9 @@ final class TableCopy: @unchecked Sendable {
     let index: TableIndex
     let layout: TableLayout
     private let blocks: [Block]
-    private let cache: TableMemory
+    private let cache: SharedBuffer
     private let device: any Device
-    private let placement: TableMemory.Kind
+    private let placement: TablePlacement
     // Managed memory: device work that reads the cached rows; where they are mirrored. Guarded by `rowsLock`.
     private let rowsAreRead: (any DeviceEvent)?
     private var mirror: RowMirror?
@@ -38,13 +38,13 @@ final class TableCopy: @unchecked Sendable {
 
     /// The update of one tick.
     private final class Log {
-        let memory: TableMemory
+        let memory: SharedBuffer
         var tick: UInt64?
-        init(_ memory: TableMemory) { self.memory = memory }
+        init(_ memory: SharedBuffer) { self.memory = memory }
     }
 
     init(
-        index: TableIndex, map: ShardMap, device: any Device, placement: TableMemory.Kind,
+        index: TableIndex, map: ShardMap, device: any Device, placement: TablePlacement,
         staleness: Staleness, waitTimeout: Duration, keeperName: @escaping @Sendable (Int) -> String
     ) throws(DeviceError) {
         self.index = index
@@ -60,8 +60,8 @@ final class TableCopy: @unchecked Sendable {
         case .unbounded: logsMaximum = 4
         }
         self.placement = placement
-        cache = try TableMemory(
-            byteCount: layout.byteCount, for: .parameterCache, placement, on: device)
+        cache = try placement.allocate(
+            byteCount: layout.byteCount, for: .parameterCache, on: device)
         rowsAreRead = placement.isHost ? try device.makeEvent() : nil
         state = State(
             ages: Array(repeating: nil, count: blocks.count),
@@ -71,8 +71,8 @@ final class TableCopy: @unchecked Sendable {
         for _ in 0..<logsMaximum {
             state.logs.append(
                 Log(
-                    try TableMemory(
-                        byteCount: layout.byteCount, for: .updateLog, placement, on: device)))
+                    try placement.allocate(
+                        byteCount: layout.byteCount, for: .updateLog, on: device)))
         }
     }
 
@@ -257,8 +257,8 @@ final class TableCopy: @unchecked Sendable {
     private func newLog() throws(AccessError) -> Log {
         do {
             let log = Log(
-                try TableMemory(
-                    byteCount: layout.byteCount, for: .updateLog, placement, on: device))
+                try placement.allocate(
+                    byteCount: layout.byteCount, for: .updateLog, on: device))
             state.logs.append(log)
             return log
         } catch {

@@ -56,3 +56,36 @@ public struct HostBuffer: ~Copyable, @unchecked Sendable {
         address.assumingMemoryBound(to: Float.self)
     }
 }
+
+/// Device or host memory in a form that collections and closures can hold; freed when nobody does any more.
+public final class SharedBuffer: @unchecked Sendable {
+    // Sendable: constant after init; who may touch the memory is the holders' business.
+
+    /// Start, aligned to 64 bytes.
+    public let address: UnsafeMutableRawPointer
+    /// Bytes.
+    public let byteCount: Int
+    private let device: DeviceBuffer?
+    private let host: HostBuffer?
+
+    /// Shares device memory.
+    public init(_ buffer: consuming DeviceBuffer) {
+        address = buffer.address
+        byteCount = buffer.byteCount
+        device = consume buffer
+        host = nil
+    }
+
+    /// Shares host memory.
+    public init(_ buffer: consuming HostBuffer) {
+        address = buffer.address
+        byteCount = buffer.byteCount
+        device = nil
+        host = consume buffer
+    }
+
+    /// The memory as float32 values.
+    public var floats: UnsafeMutablePointer<Float> {
+        address.assumingMemoryBound(to: Float.self)
+    }
+}

@@ -94,6 +94,4 @@ struct Lease: Sendable {
     var tick = Tick.zero
     /// Updates in managed memory: where they are added to.
     var log: HostAddress?
-    /// Rows lent in place.
-    var isInPlace = false
 }

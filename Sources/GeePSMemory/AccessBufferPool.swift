@@ -15,7 +15,7 @@ final class AccessBufferPool: @unchecked Sendable {
     private let signal = Signal()
     private var sizes: [Int] = []
     private var free: [[UnsafeMutablePointer<Float>]] = []
-    private var pieces: [Piece] = []
+    private var pieces: [SharedBuffer] = []
 
     private let isOnHost: Bool
 
@@ -48,15 +48,13 @@ final class AccessBufferPool: @unchecked Sendable {
         signal.withLock { free[memory.sizeClass].append(memory.address) }
     }
 
-    private func newPiece(byteCount: Int) throws(DeviceError) -> Piece {
+    private func newPiece(byteCount: Int) throws(DeviceError) -> SharedBuffer {
         if isOnHost {
-            return .host(
-                HostPiece(
-                    try device.allocateHost(
-                        byteCount: byteCount, for: .accessBuffers, preferPinned: false)))
+            return SharedBuffer(
+                try device.allocateHost(
+                    byteCount: byteCount, for: .accessBuffers, preferPinned: false))
         }
-        return .device(
-            DevicePiece(try device.allocate(byteCount: byteCount, for: .accessBuffers)))
+        return SharedBuffer(try device.allocate(byteCount: byteCount, for: .accessBuffers))
     }
 
     private func index(of valueCount: Int) -> Int {
@@ -65,27 +63,4 @@ final class AccessBufferPool: @unchecked Sendable {
         free.append([])
         return sizes.count - 1
     }
-}
-
-/// Keeps pool memory alive; an array cannot hold noncopyable buffers.
-private enum Piece {
-    case device(DevicePiece)
-    case host(HostPiece)
-
-    var floats: UnsafeMutablePointer<Float> {
-        switch self {
-        case .device(let piece): piece.buffer.floats
-        case .host(let piece): piece.buffer.floats
-        }
-    }
-}
-
-private final class DevicePiece {
-    let buffer: DeviceBuffer
-    init(_ buffer: consuming DeviceBuffer) { self.buffer = buffer }
-}
-
-private final class HostPiece {
-    let buffer: HostBuffer
-    init(_ buffer: consuming HostBuffer) { self.buffer = buffer }
 }

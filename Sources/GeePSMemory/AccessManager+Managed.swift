@@ -180,7 +180,7 @@ extension AccessManager {
             return ReadBuffer(
                 values: rows + range.lowerBound * batch.rowWidth, count: batch.valueCount,
                 age: store.freshness(of: batch.table)?.age ?? least,
-                lease: Lease(batch: batch.id, memory: .none, isTraced: true, isInPlace: true),
+                lease: Lease(batch: batch.id, memory: .none, isTraced: true),
                 manager: self)
         } catch {
             signal.withLock { state.inPlaceReads[batch.table] -= 1 }

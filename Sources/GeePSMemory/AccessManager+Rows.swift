@@ -32,7 +32,7 @@ extension AccessManager {
         let age = store.freshness(of: batch.table)?.age ?? least
         return ReadBuffer(
             values: first, count: batch.valueCount, age: age,
-            lease: Lease(batch: batch.id, memory: .none, isTraced: isTraced, isInPlace: true),
+            lease: Lease(batch: batch.id, memory: .none, isTraced: isTraced),
             manager: self)
     }
 

@@ -23,7 +23,7 @@ public final class AccessManager: @unchecked Sendable {
     var state: State
     var tracker = AccessTracker()
     var batches: [RowBatch] = []
-    var locals: [LocalStorage] = []
+    var locals: [SharedBuffer] = []
     var allocator: Allocator?
     var allocatorSequence = 0
     var readOrdinals: [Int?] = []
@@ -53,11 +53,6 @@ public final class AccessManager: @unchecked Sendable {
         var failure: AccessError?
         // What the threads of a placement go by.
         var staleness: Staleness
-    }
-
-    final class LocalStorage {
-        let buffer: DeviceBuffer
-        init(_ buffer: consuming DeviceBuffer) { self.buffer = buffer }
     }
 
     /// A manager for `tables` over the client's `store`.
@@ -135,7 +130,7 @@ public final class AccessManager: @unchecked Sendable {
                 id: managed.locals.count - 1, name: name, byteCount: byteCount)
         }
         do {
-            locals.append(LocalStorage(try device.allocate(byteCount: byteCount, for: purpose)))
+            locals.append(SharedBuffer(try device.allocate(byteCount: byteCount, for: purpose)))
         } catch {
             throw AccessError(.outOfMemory, "local data \(name): \(error.message)")
         }
@@ -266,7 +261,7 @@ public final class AccessManager: @unchecked Sendable {
             return try localManaged(managed, batch, at: position, fetch: fetch)
         }
         return LocalBuffer(
-            address: locals[batch.id].buffer.address, byteCount: batch.byteCount,
+            address: locals[batch.id].address, byteCount: batch.byteCount,
             lease: Lease(batch: batch.id, memory: .none, isTraced: true), manager: self)
     }
 

@@ -18,8 +18,6 @@ public struct ManagedCounters: Sendable, Hashable {
     public var abandoned: UInt64 = 0
     /// Placements followed.
     public var placements: UInt64 = 0
-    /// Device memory that placements lay in, at most.
-    public var arenaBytes = 0
     /// Highest end of a stay that was used.
     public var highWaterBytes = 0
 

@@ -39,7 +39,7 @@ extension ManagedMemory {
     ) {
         counted.onDemand += 1
         if let range = pieces.room(
-            byteCount, in: arena.map { $0.buffer.address }, of: arena?.buffer.byteCount ?? 0)
+            byteCount, in: arena?.address, of: arena?.byteCount ?? 0)
         {
             return (range.address, Loan(index: range.index, generation: nil))
         }
@@ -94,13 +94,11 @@ extension ManagedMemory {
         to log: UnsafeMutablePointer<Float>
     ) throws(AccessError) {
         try settleApplication()
-        try pieceSaver.add(batch, from: address, to: log, label: "update")
-        counted.bytesOut += UInt64(batch.byteCount)
-        try wait(for: outStream)
+        try addSum(batch, from: address, to: log)
         free(loan)
     }
 
-    /// Adds a sum that a placement left on the device to `log`.
+    /// Adds what a placement left on the device, or a piece holds, to `log`; nothing is under way to it.
     func addSum(
         _ batch: RowBatch, from address: UnsafeMutableRawPointer,
         to log: UnsafeMutablePointer<Float>

@@ -19,7 +19,7 @@ extension ManagedMemory {
             try makeHome(locals[id])
         }
         let builder = StayBuilder(
-            placement: placement, arena: arena.buffer.address, locals: locals, batches: batches,
+            placement: placement, arena: arena.address, locals: locals, batches: batches,
             tables: tables, device: device, hasApplicationStream: application != nil)
         let stays = try builder.stays()
         let run = PlacementRun(
@@ -27,7 +27,7 @@ extension ManagedMemory {
             store: store, firstTick: tick, waitTimeout: configuration.waitTimeout,
             staleness: staleness)
         do throws(AccessError) {
-            try placeMirrors(of: placement, arena.buffer.address, tables)
+            try placeMirrors(of: placement, arena.address, tables)
             try reader.reserve(for: batches)
             try reserveUpdates(stays)
             try loadWhatIsAlwaysThere(stays)
@@ -40,7 +40,6 @@ extension ManagedMemory {
         heldStays = Array(repeating: 0, count: stays.count)
         generation += 1
         counted.placements += 1
-        counted.arenaBytes = max(counted.arenaBytes, placement.arenaBytes)
         run.start()
     }
 
@@ -88,11 +87,11 @@ extension ManagedMemory {
     func makeArena(byteCount: Int) throws(AccessError) {
         pieceOfStay = [:]
         pieces.removeAll()
-        if let arena, arena.buffer.byteCount == byteCount { return }
+        if let arena, arena.byteCount == byteCount { return }
         // The old one first: both may not fit.
         arena = nil
         do {
-            arena = Arena(try device.allocate(byteCount: byteCount, for: .accessBuffers))
+            arena = SharedBuffer(try device.allocate(byteCount: byteCount, for: .accessBuffers))
         } catch {
             throw AccessError(
                 .outOfMemory, "device memory for a placement: \(error.message)")
@@ -102,7 +101,7 @@ extension ManagedMemory {
     func makeHome(_ local: LocalState) throws(AccessError) {
         guard local.home == nil else { return }
         do {
-            local.home = Home(
+            local.home = SharedBuffer(
                 try device.allocateHost(
                     byteCount: local.byteCount, for: local.purpose,
                     preferPinned: configuration.prefersPinnedHost))

@@ -22,20 +22,14 @@ final class ManagedMemory: @unchecked Sendable {
         case lost
     }
 
-    /// Host memory of a local batch.
-    final class Home {
-        let buffer: HostBuffer
-        var address: UnsafeMutableRawPointer { buffer.address }
-        init(_ buffer: consuming HostBuffer) { self.buffer = buffer }
-    }
-
     /// A local batch of the application.
     final class LocalState {
         let name: String
         let byteCount: Int
         let purpose: MemoryPurpose
         var content = Content.none
-        var home: Home?
+        /// Its host memory.
+        var home: SharedBuffer?
         var holders = 0
         var keeps = false
         /// While it is held outside a placement.
@@ -55,13 +49,15 @@ final class ManagedMemory: @unchecked Sendable {
     /// Grows with every placement followed: tells stays of one from those of another.
     var generation = 0
     var locals: [LocalState] = []
-    var arena: Arena?
+    var arena: SharedBuffer?
     var pieces = OnDemandPieces()
     let inStream: any DeviceStream
     let rowStream: any DeviceStream
     let outStream: any DeviceStream
     let reader: RowReader
+    /// The reclaimer's.
     let saver: UpdateSaver
+    /// The application's: an update outside the plan may end while the reclaimer is at work.
     let pieceSaver: UpdateSaver
     var pieceOfStay: [Int: Int] = [:]
     /// By stay of the placement: how often it is lent.
@@ -72,11 +68,6 @@ final class ManagedMemory: @unchecked Sendable {
     let pieceEvent: any DeviceEvent
     /// Where the application's kernels run; nil where its thread computes.
     var application: (any DeviceStream)?
-
-    final class Arena {
-        let buffer: DeviceBuffer
-        init(_ buffer: consuming DeviceBuffer) { self.buffer = buffer }
-    }
 
     init(
         _ configuration: MemoryConfiguration, device: any Device, store: any ParameterStore,

@@ -4,16 +4,12 @@ internal import GeePSDevice
 ///
 /// First fit; not a hot path.
 struct OnDemandPieces {
-    private final class Own {
-        let buffer: DeviceBuffer
-        init(_ buffer: consuming DeviceBuffer) { self.buffer = buffer }
-    }
-
     private struct Piece {
         var address: UnsafeMutableRawPointer
         var byteCount: Int
         var holders: Int
-        var own: Own?
+        /// Its own memory; nil in the arena.
+        var own: SharedBuffer?
         /// Taken until everything is forgotten.
         var isReserved = false
     }
@@ -55,10 +51,10 @@ struct OnDemandPieces {
     mutating func own(
         _ buffer: consuming DeviceBuffer
     ) -> (address: UnsafeMutableRawPointer, index: Int) {
-        let own = Own(buffer)
-        let address = own.buffer.address
+        let own = SharedBuffer(buffer)
+        let address = own.address
         let index = insert(
-            Piece(address: address, byteCount: own.buffer.byteCount, holders: 1, own: own))
+            Piece(address: address, byteCount: own.byteCount, holders: 1, own: own))
         return (address, index)
     }
 

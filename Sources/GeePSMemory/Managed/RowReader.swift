@@ -58,13 +58,9 @@ final class RowReader: @unchecked Sendable {
     /// By table; set between placements only.
     var mirrors: [RowMirror?]
 
-    private final class Staging {
-        let buffer: HostBuffer
+    private struct Staging {
+        let buffer: SharedBuffer
         let isFree: any DeviceEvent
-        init(_ buffer: consuming HostBuffer, isFree: any DeviceEvent) {
-            self.buffer = buffer
-            self.isFree = isFree
-        }
     }
 
     init(
@@ -156,8 +152,9 @@ final class RowReader: @unchecked Sendable {
         staging = nil
         do {
             let made = Staging(
-                try device.allocateHost(
-                    byteCount: byteCount, for: .accessBuffers, preferPinned: prefersPinned),
+                buffer: SharedBuffer(
+                    try device.allocateHost(
+                        byteCount: byteCount, for: .accessBuffers, preferPinned: prefersPinned)),
                 isFree: try device.makeEvent())
             staging = made
             return made

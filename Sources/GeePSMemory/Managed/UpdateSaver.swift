@@ -3,18 +3,13 @@ internal import GeePSDevice
 
 /// Takes updates from device memory to the update log on the host.
 ///
-/// Used by the reclaimer's thread, and by the application's between placements.
+/// One thread uses it.
 final class UpdateSaver: @unchecked Sendable {
-    // Sendable: one thread at a time, see above; the stream orders what happens in the staging memory.
+    // Sendable: one thread uses it; the stream orders what happens in the staging memory.
     private let stream: any DeviceStream
     private let device: any Device
     private let prefersPinned: Bool
-    private var staging: Staging?
-
-    private final class Staging {
-        let buffer: HostBuffer
-        init(_ buffer: consuming HostBuffer) { self.buffer = buffer }
-    }
+    private var staging: SharedBuffer?
 
     init(stream: any DeviceStream, device: any Device, prefersPinned: Bool) {
         self.stream = stream
@@ -24,12 +19,12 @@ final class UpdateSaver: @unchecked Sendable {
 
     /// Makes room for updates of `byteCount` bytes that are added to a log.
     func reserve(byteCount: Int) throws(AccessError) {
-        if let staging, staging.buffer.byteCount >= byteCount { return }
+        if let staging, staging.byteCount >= byteCount { return }
         // What is under way may still use the memory.
         try? stream.synchronise()
         staging = nil
         do {
-            staging = Staging(
+            staging = SharedBuffer(
                 try device.allocateHost(
                     byteCount: byteCount, for: .updateLog, preferPinned: prefersPinned))
         } catch {
@@ -55,7 +50,7 @@ final class UpdateSaver: @unchecked Sendable {
     ) throws(AccessError) {
         try reserve(byteCount: batch.byteCount)
         guard let staging else { return }
-        let staged = HostAddress(staging.buffer.floats)
+        let staged = HostAddress(staging.floats)
         let target = HostAddress(log)
         stream.copy(
             from: source, to: staged.floats, byteCount: batch.byteCount, direction: .deviceToHost,

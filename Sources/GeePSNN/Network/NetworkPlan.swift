@@ -6,7 +6,7 @@ public struct NetworkPlanOptions: Hashable, Sendable {
     public enum Budget: Hashable, Sendable {
         /// As much as is of use.
         case full
-        /// A number of bytes, `fixedBytes` included.
+        /// A number of bytes.
         case bytes(Int)
         /// A share of `NetworkPlan.fullBytes`, rounded up.
         case share(Double)
@@ -29,8 +29,6 @@ public struct NetworkPlanOptions: Hashable, Sendable {
     public var readsInPlace = true
     /// Activations may be dropped and made again; takes `stepNanoseconds` and `link`.
     public var mayRecompute = true
-    /// Device memory that is always taken.
-    public var fixedBytes = 0
 
     /// All memory that is of use, one mini-batch, nothing measured.
     public init() {}
@@ -102,7 +100,6 @@ extension Network {
     func planProblem(of steps: [NetworkStep], _ options: NetworkPlanOptions) -> PlanProblem {
         var problem = planProblem(of: steps, batchesPerClock: options.batchesPerClock)
         for batch in problem.batches.indices { problem.batches[batch].isRun = options.readsInPlace }
-        problem.fixedBytes = options.fixedBytes
         problem.policy = options.policy
         problem.link = options.link
         guard !options.stepNanoseconds.isEmpty else { return problem }

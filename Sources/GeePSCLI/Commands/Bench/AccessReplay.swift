@@ -11,7 +11,6 @@ struct AccessReplay {
     private let locals: [LocalBatch]
     /// By access: how long the device computes before it is done; zero for most.
     private let computes: [UInt64]
-    private let names: [String]
 
     /// A noncopyable buffer in a collection.
     private final class Box<Value: ~Copyable> {
@@ -31,7 +30,6 @@ struct AccessReplay {
         self.client = client
         self.stream = stream
         accesses = problem.accesses
-        names = problem.phaseNames
         batches = problem.batches.map { client.batch(of: $0.table) }
         locals = try problem.locals.map {
             try client.localBatch(name: $0.name, byteCount: $0.byteCount)
