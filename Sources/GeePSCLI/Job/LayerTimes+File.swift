@@ -114,7 +114,7 @@ extension LayerTimes {
 
     /// The first byte that a file of ours does not have there; nil where there is none.
     ///
-    /// The reader knows all of YAML: anchors that expand without end, and nesting deeper than the stack.
+    /// The reader knows all of YAML, aliases and tags too; a file of ours is plain JSON, and not deep.
     private static func strangeByte(in text: String) -> (line: Int, message: String)? {
         var (line, depth, isInText, isEscaped) = (1, 0, false, false)
         for scalar in text.unicodeScalars {

@@ -5,7 +5,7 @@ import GeePSCore
 /// Candidates are made for a fixed grid of capacities, by both policies, whatever the budget; the plan for a
 /// budget is the candidate that moves least among those that fit, or, where times and link are known, the fastest
 /// of those that move no more than what smaller budgets chose. So a larger budget never moves more, and
-/// never more than the paper's policy (decision 0009). Candidates get offsets only when they are looked at.
+/// never more than the paper's policy (decision 0010). Candidates get offsets only when they are looked at.
 ///
 /// One thread at a time.
 public final class PlacementPlanner {
