@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-oracles release demo test sanitize bench simulate format lint clean \
-	check-cuda-headers
+	check-cuda-headers gpu-bundle check-bundle
 
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks Snippets)
@@ -12,6 +12,9 @@ ORACLES := .oracles
 ORACLE_PYTHON := $(ORACLES)/bin/python
 # With the oracles set up, tests compare against PyTorch; without them those tests are skipped by name.
 ORACLE_ENVIRONMENT = $(if $(wildcard $(ORACLE_PYTHON)),GEEPS_ORACLE_PYTHON=$(CURDIR)/$(ORACLE_PYTHON))
+# With NVIDIA's compiler of kernels there (it needs no GPU), tests compile ours; again skipped by name without.
+NVRTC = $(firstword $(wildcard $(ORACLES)/lib/python3*/site-packages/nvidia/cu13/lib/libnvrtc.so.13))
+ORACLE_ENVIRONMENT += $(if $(NVRTC),GEEPS_NVRTC=$(CURDIR)/$(NVRTC))
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -20,7 +23,7 @@ help: ## List the targets
 setup: ## Install the system packages the build needs, check the Swift toolchain
 	@.ci/setup
 
-setup-oracles: ## Make .oracles, a Python with PyTorch that tests compare results with
+setup-oracles: ## Make .oracles: PyTorch that tests compare with, NVRTC that compiles kernels
 	@.ci/setup-oracles $(ORACLES)
 
 release: ## Build .build/release/geeps
@@ -53,8 +56,14 @@ format: ## Format the Swift sources in place
 lint: ## Check format and documentation of the Swift sources
 	$(SWIFT) format lint --strict --recursive --parallel $(SOURCES)
 
+gpu-bundle: setup ## Make dist/geeps-*.tar.xz: the program for machines with a GPU and without Swift
+	@.ci/make-bundle
+
+check-bundle: gpu-bundle ## Run the bundle in a bare Debian without Swift (root)
+	@.ci/check-bundle dist/geeps-*.tar.xz
+
 check-cuda-headers: ## Compare geeps_cuda.h with NVIDIA's own headers (downloads 1 GB)
 	@.ci/check-cuda-headers
 
 clean: ## Remove what was built; .oracles stays
-	rm -rf .build .build-thread Examples/runs
+	rm -rf .build .build-thread .build-bundle dist Examples/runs

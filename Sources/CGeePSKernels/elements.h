@@ -5,7 +5,7 @@
 // oracle tests compare bit by bit with torch. Roots are correctly rounded (IEEE 754); those of MKL, which
 // torch's CPU builds call, may be one unit in the last place off.
 //
-// Included once a level, hence no guard.
+// Included once a level, hence no guard; embedded in the text for NVRTC, hence no #include.
 
 /// x + weight * (y - x), from the nearer end.
 GEEPS_ELEMENT float GEEPS_NAME(lerp)(float x, float y, float weight) {

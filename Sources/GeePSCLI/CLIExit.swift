@@ -1,6 +1,7 @@
 import ArgumentParser
 import GeePS
 import GeePSCore
+import GeePSDevice
 import GeePSMemory
 import GeePSNN
 import Safetensors
@@ -13,7 +14,7 @@ enum CLIExit: Int32, Sendable, CaseIterable {
     case usage = 64
     /// A job file, data set or weights file is wrong or missing.
     case badData = 65
-    /// A peer or the rendezvous cannot be reached, or a peer left.
+    /// A peer, the rendezvous or a device cannot be reached, or a peer left.
     case unavailable = 69
     /// A mistake of ours.
     case internalError = 70
@@ -32,7 +33,7 @@ enum CLIExit: Int32, Sendable, CaseIterable {
         case .success: "success"
         case .usage: "wrong command line"
         case .badData: "wrong job or data"
-        case .unavailable: "peer or rendezvous unavailable"
+        case .unavailable: "peer, rendezvous or device unavailable"
         case .internalError: "internal error"
         case .cannotOpen: "cannot create or open a file"
         case .inputOutput: "input or output failed"
@@ -57,7 +58,7 @@ struct CLIError: Error, Hashable, Sendable, CustomStringConvertible {
     var description: String { message }
 }
 
-/// The end of a supervised job whose reasons have been printed already.
+/// An end whose reasons have been printed already: of a supervised job, or a test.
 struct SupervisedExit: Error, Hashable, Sendable {
     /// A code of ours, or 128 plus the signal that ended the job.
     var code: Int32
@@ -77,6 +78,7 @@ enum ErrorReport {
         case let error as SafetensorsError: (error.message, CLIExit.badData.rawValue)
         case let error as LaunchError: (error.message, exit(for: error.code).rawValue)
         case let error as PlanRefusal: (error.message, CLIExit.badData.rawValue)
+        case let error as DeviceError: (error.message, exit(for: error.code).rawValue)
         case let error as AccessError: (error.message, exit(for: error.code).rawValue)
         default: other(error)
         }
@@ -109,11 +111,21 @@ enum ErrorReport {
         }
     }
 
+    /// The kind of exit of a device that is not there or does not do what it should.
+    static func exit(for code: DeviceError.Code) -> CLIExit {
+        switch code {
+        case .unavailable, .deadline: .unavailable
+        case .invalid: .badData
+        case .outOfMemory, .failed: .internalError
+        }
+    }
+
     /// The kind of exit of a failure in model or data.
     static func exit(for code: NNError.Code) -> CLIExit {
         switch code {
         case .model, .format, .data, .file: .badData
         case .kernel: .internalError
+        case .unavailable: .unavailable
         }
     }
 

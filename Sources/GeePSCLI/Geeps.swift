@@ -31,18 +31,20 @@ struct GeepsCommand: ParsableCommand {
               geeps bench layers Examples/digits.yaml && geeps plan Examples/digits.yaml --link 12GB/s
               geeps simulate --seeds 1000
               geeps bench exchange --bytes 4200000
+              geeps doctor
+              geeps selftest --device cuda
 
             EXIT CODES
                0  ok                       73  cannot create or open a file
               64  wrong command line       74  input or output failed
               65  wrong job or data        75  stopped early, run again to continue
-              69  peer or rendezvous gone  77  not permitted
+              69  peer or device missing   77  not permitted
               70  internal error           128 + n  ended by signal n
             """,
         version: "0.1.0",
         subcommands: [
             TrainCommand.self, PlanCommand.self, ConfigCommand.self, SimulateCommand.self,
-            BenchCommand.self,
+            BenchCommand.self, DoctorCommand.self, SelfTestCommand.self, KernelsCommand.self,
         ])
 }
 

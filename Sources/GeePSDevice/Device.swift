@@ -10,12 +10,15 @@ public enum MemoryPurpose: String, Sendable, CaseIterable {
 
 /// Memory that computes: the host, or a GPU.
 ///
-/// Rows are float32, row-major; addresses are the device's own. Kernels called here run on the caller's
-/// thread, return when their result may be read, and may run on all of the device's cores; kernels and
-/// copies that run beside the caller are put on a stream.
+/// Rows are float32, row-major; addresses are the device's own. Kernels called here return when their
+/// result may be read, and may run on all of the device's cores; kernels and copies that run beside the
+/// caller are put on a stream.
 public protocol Device: AnyObject, Sendable {
-    /// For messages and reports: "host".
+    /// For messages and reports: "host", "cuda:0".
     var name: String { get }
+
+    /// Whether the host may read and write device memory by its address.
+    var isHostAddressable: Bool { get }
 
     /// Allocates `byteCount` zeroed bytes, aligned to 64 bytes.
     ///

@@ -8,6 +8,10 @@ public struct DeviceError: Error, Sendable, CustomStringConvertible {
         case deadline
         /// Work on a stream failed.
         case failed
+        /// There is no such device here, or no driver or compiler for it that this program can use.
+        case unavailable
+        /// What was asked for names no device.
+        case invalid
     }
 
     /// What kind of failure.

@@ -46,6 +46,9 @@ public protocol DeviceStream: AnyObject, Sendable {
         _ source: UnsafePointer<Float>, count: Int, into target: UnsafeMutablePointer<Float>,
         label: String)
 
+    /// `target[i] *= factor`, in device memory.
+    func scale(_ target: UnsafeMutablePointer<Float>, by factor: Float, count: Int, label: String)
+
     /// Runs `body` on the host when its turn comes, and the rest of the stream after it.
     ///
     /// It puts nothing on a stream, waits for none, and does not own the stream.
@@ -73,9 +76,29 @@ public protocol DeviceStream: AnyObject, Sendable {
 
     /// How often a caller found the queue full.
     var fullWaits: UInt64 { get }
+
+    /// Makes a timer of work on this stream; nil where the device has none.
+    func makeTimer() -> (any StreamTimer)?
+}
+
+/// Measures stretches of a stream's work by the device's own clock.
+///
+/// One thread uses it.
+public protocol StreamTimer: AnyObject {
+    /// A stretch begins with what is put on the stream from now on.
+    func start()
+
+    /// It ends behind what was put there so far.
+    func stop()
+
+    /// The time of the stretches that are over and were not taken yet, in nanoseconds; waits for none.
+    func takeNanoseconds() -> UInt64
 }
 
 extension DeviceStream {
+    /// No timer.
+    public func makeTimer() -> (any StreamTimer)? { nil }
+
     /// Copies `byteCount` bytes, without a label.
     public func copy(
         from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int,
@@ -144,5 +167,18 @@ public struct CopyTraffic: Hashable, Sendable {
         }
         if isPageable { pageableBytes += byteCount }
         copies += 1
+    }
+}
+
+/// Counts what the streams of a device copy.
+final class CopyCounter: @unchecked Sendable {
+    // Guarded by `lock`: a pthread mutex, which the thread sanitizer knows.
+    private var copied = CopyTraffic()
+    private let lock = Signal()
+
+    var traffic: CopyTraffic { lock.withLock { copied } }
+
+    func add(_ byteCount: Int, direction: CopyDirection, isPageable: Bool) {
+        lock.withLock { copied.add(byteCount, direction: direction, isPageable: isPageable) }
     }
 }

@@ -1,4 +1,3 @@
-internal import GeePSCore
 import Glibc
 import Synchronization
 
@@ -9,6 +8,8 @@ import Synchronization
 public final class HostDevice: Device {
     /// "host".
     public let name = "host"
+    /// True.
+    public let isHostAddressable = true
     /// Most bytes in use at once; nil: what the host has.
     public let limitBytes: Int?
     /// Most bytes of pinned host memory in use at once; nil: what the host has.
@@ -19,19 +20,12 @@ public final class HostDevice: Device {
     let jitter: Jitter?
     let timeline: Timeline?
     let streamCapacity: Int
-    let pinnedRanges = PinnedRanges()
     let toDevice = CopyEngine()
     let toHost = CopyEngine()
-    private let onWarning: @Sendable (String) -> Void
-    private let hasWarned = Atomic(false)
     private let memory: MemoryAccount
-    private let pinned: MemoryAccount
-    private let pageable = MemoryAccount(name: "host, pageable", limitBytes: nil)
-    // Allocations until the one that fails; nil: none fails.
-    private let allocationsUntilFailure = Mutex<Int?>(nil)
-    // Guarded by `copiedLock`: a pthread mutex, which the thread sanitizer knows.
-    private nonisolated(unsafe) var copied = CopyTraffic()
-    private let copiedLock = Signal()
+    private let hostMemory: HostMemory
+    private let faults = AllocationFaults()
+    private let counter = CopyCounter()
 
     /// A host device.
     ///
@@ -52,9 +46,10 @@ public final class HostDevice: Device {
         self.jitter = jitter
         self.timeline = timeline
         self.streamCapacity = streamCapacity
-        self.onWarning = onWarning
-        memory = MemoryAccount(name: "host", limitBytes: limitBytes)
-        pinned = MemoryAccount(name: "host, pinned", limitBytes: pinnedLimitBytes)
+        memory = MemoryAccount(name: name, limitBytes: limitBytes)
+        hostMemory = HostMemory(
+            deviceName: name, pinnedLimitBytes: pinnedLimitBytes,
+            pinnedSource: SystemPinnedMemory(faults: faults), onWarning: onWarning)
     }
 
     // MARK: Memory
@@ -63,9 +58,13 @@ public final class HostDevice: Device {
     public func allocate(
         byteCount: Int, for purpose: MemoryPurpose
     ) throws(DeviceError) -> DeviceBuffer {
-        let size = try alignedSize(byteCount)
-        try failWhereAsked(size, for: purpose)
-        let address = try zeroedMemory(size, for: purpose, from: memory)
+        let size = try alignedSize(byteCount, deviceName: name)
+        try faults.failWhereAsked(size, for: purpose)
+        try memory.take(size, for: purpose)
+        guard let address = zeroedSystemMemory(size) else {
+            memory.giveBack(size, of: purpose)
+            throw noSystemMemory(size, for: purpose, deviceName: name)
+        }
         return DeviceBuffer(address: address, byteCount: byteCount) { [memory] address in
             Glibc.free(address)
             memory.giveBack(size, of: purpose)
@@ -76,43 +75,19 @@ public final class HostDevice: Device {
     public func allocatePinned(
         byteCount: Int, for purpose: MemoryPurpose
     ) throws(DeviceError) -> HostBuffer {
-        let size = try alignedSize(byteCount)
-        try failWhereAsked(size, for: purpose)
-        let address = try zeroedMemory(size, for: purpose, from: pinned)
-        pinnedRanges.insert(address, byteCount: size)
-        return HostBuffer(address: address, byteCount: byteCount, isPinned: true) {
-            [pinned, pinnedRanges] address in
-            // Forgotten first: once freed, another thread may be given the same address.
-            pinnedRanges.remove(address)
-            Glibc.free(address)
-            pinned.giveBack(size, of: purpose)
-        }
+        try hostMemory.allocatePinned(byteCount: byteCount, for: purpose)
     }
 
     /// Allocates zeroed host memory; pageable when pinned memory has run out, with one warning.
     public func allocateHost(
         byteCount: Int, for purpose: MemoryPurpose, preferPinned: Bool
     ) throws(DeviceError) -> HostBuffer {
-        if preferPinned {
-            do throws(DeviceError) {
-                return try allocatePinned(byteCount: byteCount, for: purpose)
-            } catch {
-                warnOnce("\(error.message); pageable memory takes its place, which copies slower")
-            }
-        }
-        let size = try alignedSize(byteCount)
-        let address = try zeroedMemory(size, for: purpose, from: pageable)
-        return HostBuffer(address: address, byteCount: byteCount, isPinned: false) {
-            [pageable] address in
-            Glibc.free(address)
-            pageable.giveBack(size, of: purpose)
-        }
+        try hostMemory.allocate(byteCount: byteCount, for: purpose, preferPinned: preferPinned)
     }
 
     /// Lets the allocation number `number` from now, counted from one, of device or pinned memory fail.
     public func failAllocation(number: Int) {
-        precondition(number > 0, "allocations are counted from one, got \(number)")
-        allocationsUntilFailure.withLock { $0 = number }
+        faults.fail(number: number)
     }
 
     /// Bytes in use now, by purpose.
@@ -120,13 +95,15 @@ public final class HostDevice: Device {
     /// Most bytes ever in use at once.
     public var bytesPeak: Int { memory.current.peak }
     /// Bytes of pinned host memory in use now, by purpose.
-    public var pinnedBytesInUse: [Int] { pinned.current.byPurpose }
+    public var pinnedBytesInUse: [Int] { hostMemory.pinned.current.byPurpose }
     /// Most bytes of pinned host memory ever in use at once.
-    public var pinnedBytesPeak: Int { pinned.current.peak }
+    public var pinnedBytesPeak: Int { hostMemory.pinned.current.peak }
     /// Bytes of pageable host memory in use now, by purpose.
-    public var pageableBytesInUse: [Int] { pageable.current.byPurpose }
+    public var pageableBytesInUse: [Int] { hostMemory.pageable.current.byPurpose }
     /// Allocations of device and pinned memory since the start.
-    public var allocationCount: Int { memory.current.allocations + pinned.current.allocations }
+    public var allocationCount: Int {
+        memory.current.allocations + hostMemory.pinned.current.allocations
+    }
 
     // MARK: Streams
 
@@ -139,26 +116,47 @@ public final class HostDevice: Device {
     public func makeEvent() throws(DeviceError) -> any DeviceEvent { HostEvent() }
 
     /// What streams have copied since the start.
-    public var traffic: CopyTraffic { copiedLock.withLock { copied } }
+    public var traffic: CopyTraffic { counter.traffic }
 
     func countCopy(_ byteCount: Int, direction: CopyDirection, isPageable: Bool) {
-        copiedLock.withLock {
-            copied.add(byteCount, direction: direction, isPageable: isPageable)
-        }
+        counter.add(byteCount, direction: direction, isPageable: isPageable)
     }
 
-    // MARK: Inside
+    /// Whether all of the stretch is pinned host memory.
+    func isPinned(_ address: UnsafeRawPointer, byteCount: Int) -> Bool {
+        hostMemory.pinnedRanges.contains(address, byteCount: byteCount)
+    }
+}
 
-    private func alignedSize(_ byteCount: Int) throws(DeviceError) -> Int {
-        precondition(byteCount >= 0, "asked for \(byteCount) bytes")
-        guard byteCount <= Int.max - 63 else {
-            throw DeviceError(.outOfMemory, "host: no memory has \(byteCount) bytes")
+/// The system's memory, lent as if it were pinned.
+private struct SystemPinnedMemory: PinnedMemorySource {
+    let faults: AllocationFaults
+
+    func lend(_ byteCount: Int, for purpose: MemoryPurpose) throws(DeviceError)
+        -> UnsafeMutableRawPointer
+    {
+        try faults.failWhereAsked(byteCount, for: purpose)
+        guard let address = zeroedSystemMemory(byteCount) else {
+            throw noSystemMemory(byteCount, for: purpose, deviceName: "host")
         }
-        return max(64, (byteCount + 63) / 64 * 64)
+        return address
     }
 
-    private func failWhereAsked(_ size: Int, for purpose: MemoryPurpose) throws(DeviceError) {
-        let mustFail = allocationsUntilFailure.withLock { left -> Bool in
+    func takeBack(_ address: UnsafeMutableRawPointer) { Glibc.free(address) }
+}
+
+/// Lets one allocation fail.
+private final class AllocationFaults: Sendable {
+    // Allocations until the one that fails; nil: none fails.
+    private let untilFailure = Mutex<Int?>(nil)
+
+    func fail(number: Int) {
+        precondition(number > 0, "allocations are counted from one, got \(number)")
+        untilFailure.withLock { $0 = number }
+    }
+
+    func failWhereAsked(_ size: Int, for purpose: MemoryPurpose) throws(DeviceError) {
+        let mustFail = untilFailure.withLock { left -> Bool in
             guard let count = left else { return false }
             left = count > 1 ? count - 1 : nil
             return count == 1
@@ -166,27 +164,5 @@ public final class HostDevice: Device {
         guard mustFail else { return }
         throw DeviceError(
             .outOfMemory, "host: \(size) bytes for \(purpose.rawValue): made to fail, as asked")
-    }
-
-    private func zeroedMemory(
-        _ size: Int, for purpose: MemoryPurpose, from account: MemoryAccount
-    ) throws(DeviceError) -> UnsafeMutableRawPointer {
-        try account.take(size, for: purpose)
-        let hugePage = 2 << 20
-        var address: UnsafeMutableRawPointer?
-        guard posix_memalign(&address, size >= hugePage ? hugePage : 64, size) == 0, let address
-        else {
-            account.giveBack(size, of: purpose)
-            throw DeviceError(
-                .outOfMemory, "host: the system has no \(size) bytes left for \(purpose.rawValue)")
-        }
-        if size >= hugePage { madvise(address, size, MADV_HUGEPAGE) }
-        memset(address, 0, size)
-        return address
-    }
-
-    private func warnOnce(_ message: String) {
-        // Relaxed: only the exchange itself matters, nothing is handed over with it.
-        if !hasWarned.exchange(true, ordering: .relaxed) { onWarning(message) }
     }
 }

@@ -38,8 +38,8 @@ final class HostStream: DeviceStream, @unchecked Sendable {
         precondition(byteCount >= 0, "asked to copy \(byteCount) bytes")
         let isPageable =
             switch direction {
-            case .hostToDevice: !device.pinnedRanges.contains(source, byteCount: byteCount)
-            case .deviceToHost: !device.pinnedRanges.contains(target, byteCount: byteCount)
+            case .hostToDevice: !device.isPinned(source, byteCount: byteCount)
+            case .deviceToHost: !device.isPinned(target, byteCount: byteCount)
             case .deviceToDevice: false
             }
         let copy = StreamCommand.Copy(
@@ -83,6 +83,10 @@ final class HostStream: DeviceStream, @unchecked Sendable {
         label: String
     ) {
         enqueue(.add(source, count: count, target), label)
+    }
+
+    func scale(_ target: UnsafeMutablePointer<Float>, by factor: Float, count: Int, label: String) {
+        enqueue(.scale(target, factor, count: count), label)
     }
 
     func run(label: String, _ body: @escaping @Sendable () throws(DeviceError) -> Void) {

@@ -16,6 +16,7 @@ struct StreamCommand: @unchecked Sendable {
         case gatherRows(Rows)
         case scatterAddRows(Rows)
         case add(UnsafePointer<Float>, count: Int, UnsafeMutablePointer<Float>)
+        case scale(UnsafeMutablePointer<Float>, Float, count: Int)
         case run(@Sendable () throws(DeviceError) -> Void)
         case compute(nanoseconds: UInt64)
         case wait(StreamMark)
@@ -123,6 +124,8 @@ struct StreamWorker: Sendable {
                 into: rows.target)
         case .add(let source, let count, let target):
             Kernels.add(source, to: target, count: count)
+        case .scale(let target, let factor, let count):
+            Kernels.scale(target, by: factor, count: count)
         case .run(let body): try body()
         case .copy, .compute, .wait, .mark: break
         }
@@ -179,7 +182,7 @@ extension StreamCommand.Operation {
             case .deviceToDevice: "copy device to device"
             }
         case .zero, .fill: "fill"
-        case .gatherRows, .scatterAddRows, .add: "kernel"
+        case .gatherRows, .scatterAddRows, .add, .scale: "kernel"
         case .run: "host"
         case .compute: "compute"
         case .wait: "wait"

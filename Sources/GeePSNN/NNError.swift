@@ -12,6 +12,8 @@ public struct NNError: Error, Sendable, Hashable, CustomStringConvertible {
         case format
         /// The data does not suit the job: too few samples, a label the model has no output for.
         case data
+        /// A library that computes layers is not on this machine.
+        case unavailable
     }
 
     /// What kind of failure.

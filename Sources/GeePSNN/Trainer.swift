@@ -65,6 +65,9 @@ public final class Trainer {
     public private(set) var times = TrainingTimes()
     private let steps: [NetworkStep]
     private let track: Timeline.Track?
+    /// Between the host and layers that compute on a stream; nil where they compute on this thread.
+    private let port: StreamPort?
+    private let timer: (any StreamTimer)?
     private var sampler: Sampler
     /// The mini-batch of this clock that is at work.
     private var batchInClock = 0
@@ -115,6 +118,17 @@ public final class Trainer {
         addresses = .allocate(capacity: network.tensors.count)
         addresses.initialize(repeating: nil, count: network.tensors.count)
         lent = .allocate(capacity: network.tensors.count)
+        if let stream = network.target.stream {
+            port = try StreamPort(
+                network, device: client.device, stream: stream,
+                batchesPerClock: configuration.batchesPerClock,
+                waitTimeout: client.configuration.waitTimeout)
+            timer = stream.makeTimer()
+            client.setApplicationStream(stream)
+        } else {
+            port = nil
+            timer = nil
+        }
         try client.dryRun(placement: plan?.placement, record)
     }
 
@@ -153,6 +167,8 @@ public final class Trainer {
 
     /// One clock: a batch forward and backward, updates sent as they become ready.
     ///
+    /// Where layers compute on a stream it returns with the loss, while the backward pass is still at work.
+    ///
     /// - Returns: loss and correct count of this worker's batches.
     public func step() throws -> BatchResult {
         let start = monotonicNanoseconds()
@@ -164,8 +180,19 @@ public final class Trainer {
             if let answer = try run(step) { result.add(answer) }
         }
         client.clock()
-        times.stall += client.stallNanoseconds - stalled
+        if let port {
+            for batch in 0..<configuration.batchesPerClock {
+                result.add(try port.result(batch: batch))
+            }
+        }
         times.total += monotonicNanoseconds() - start
+        if let timer {
+            // Whenever the stream was not in a layer it was waiting: for copies, rows, or this thread.
+            times.compute += timer.takeNanoseconds()
+            times.stall = times.total - min(times.total, times.compute)
+        } else {
+            times.stall += client.stallNanoseconds - stalled
+        }
         return result
     }
 
@@ -196,7 +223,7 @@ public final class Trainer {
             }
         }
         if step.kind == .load {
-            fillBatch()
+            try fillBatch()
             return nil
         }
         var memory = StepMemory(
@@ -238,6 +265,11 @@ public final class Trainer {
     /// Values beyond the layer's, which pad the last row, get no gradient.
     private func finish(_ update: consuming UpdateBuffer, of index: Int) {
         let count = network.parameters[index].valueCount
+        if let port {
+            port.finish(
+                update.values, count: count, paddedCount: update.count, scale: updateScale)
+            return update.finish()
+        }
         if let scale = updateScale {
             for position in 0..<count { update.values[position] *= scale }
         }
@@ -253,6 +285,7 @@ public final class Trainer {
     }
 
     private func timed(_ step: NetworkStep, _ memory: StepMemory) throws(NNError) -> BatchResult? {
+        if let port { return try enqueue(step, memory, port) }
         let start = monotonicNanoseconds()
         defer {
             let end = monotonicNanoseconds()
@@ -266,7 +299,21 @@ public final class Trainer {
         return try network.run(step, memory)
     }
 
-    private func fillBatch() {
+    /// Puts a step on the stream, with its results on their way back behind it.
+    private func enqueue(
+        _ step: NetworkStep, _ memory: StepMemory, _ port: StreamPort
+    ) throws(NNError) -> BatchResult? {
+        timer?.start()
+        _ = try network.run(step, memory)
+        timer?.stop()
+        if step.kind == .loss, let results = network.resultsTensor, let address = addresses[results]
+        {
+            port.fetchResults(from: address, batch: batchInClock)
+        }
+        return nil
+    }
+
+    private func fillBatch() throws {
         let start = monotonicNanoseconds()
         defer { times.data += monotonicNanoseconds() - start }
         guard let images = addresses[network.inputTensor],
@@ -274,9 +321,14 @@ public final class Trainer {
         else { preconditionFailure("the load step lends input and labels") }
         let samples = sampler.indices(step: client.tick.count, rank: configuration.rank)
         let first = batchInClock * network.batchSize
+        let batch = Array(samples[first..<(first + network.batchSize)])
+        if let port {
+            return try port.load(images: images, labels: labels) {
+                dataset.fill(batch, images: $0, labels: $1)
+            }
+        }
         dataset.fill(
-            Array(samples[first..<(first + network.batchSize)]),
-            images: images.assumingMemoryBound(to: Float.self),
+            batch, images: images.assumingMemoryBound(to: Float.self),
             labels: labels.assumingMemoryBound(to: Int32.self))
     }
 

@@ -188,7 +188,7 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         ("train", "train: {epochs: 1.5}", "4:17: found the number 1.5"),
         ("consistency", "consistency: {staleness: 1025}", "5:26: found the number 1025"),
         ("cluster", "cluster: {workers: 4097}", "5:20: found the number 4097"),
-        ("cluster", "cluster: {workers: 2, keepers: 3}", "5:23: found 3 keepers for 2 workers"),
+        ("cluster", "cluster: {workers: 2, keepers: 129}", "5:23: found 129 keepers for 2 workers"),
         ("cluster", "cluster: {transport: rdma}", "5:22: found 'rdma' for cluster.transport"),
         ("cluster", "cluster: {join_timeout: 0s}", "5:25: found '0s' for cluster.join_timeout"),
         ("output", "output: {}", "5:9: missing key 'directory' in output"),

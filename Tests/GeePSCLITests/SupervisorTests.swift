@@ -75,7 +75,7 @@ private func trapping(_ trap: String) -> [String] {
         #expect(result.outcome.exitCode == 128 + SIGSEGV)
         #expect(
             result.log.contains(
-                "geeps: rank 0 exited with code 69 (peer or rendezvous unavailable)\n"))
+                "geeps: rank 0 exited with code 69 (peer, rendezvous or device unavailable)\n"))
         #expect(result.log.contains("geeps: rank 1 was killed by SIGSEGV\n"))
     }
 

@@ -15,7 +15,10 @@ import Testing
         }
     }
 
-    static func run(seed: UInt64) throws {
+    /// - Parameter makeDevice: makes the device for a budget; nil for the host, with jitter.
+    static func run(
+        seed: UInt64, on makeDevice: ((MemoryConfiguration) throws -> any Device)? = nil
+    ) throws {
         var random = PlanRandom(seed: seed &* 77 &+ 5)
         let generated = PlanGenerator.problem(seed: seed)
         let subject = PlanDriver.Subject(generated, random: &random)
@@ -28,10 +31,12 @@ import Testing
         memory.planGridPoints = 4
         memory.waitTimeout = .seconds(30)
         memory.budgetBytes = try budget(for: subject, memory, staleness, &random)
-        let device = HostDevice(
-            limitBytes: memory.budgetBytes,
-            pinnedLimitBytes: random.chance(20) ? 10_000 : nil,
-            jitter: Jitter(seed: seed, delayMicrosecondsMaximum: 60))
+        let pinnedLimitBytes = random.chance(20) ? 10_000 : nil
+        let device: any Device =
+            try makeDevice?(memory)
+            ?? HostDevice(
+                limitBytes: memory.budgetBytes, pinnedLimitBytes: pinnedLimitBytes,
+                jitter: Jitter(seed: seed, delayMicrosecondsMaximum: 60))
         let stream = random.chance(50) ? try device.makeStream(name: "application") : nil
         let driver = try PlanDriver(
             subject, device: device, memory: memory, staleness: staleness, stream: stream,

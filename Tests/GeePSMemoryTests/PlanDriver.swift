@@ -77,7 +77,7 @@ final class PlanDriver {
     }
 
     init(
-        _ subject: Subject, device: HostDevice, memory: MemoryConfiguration?,
+        _ subject: Subject, device: any Device, memory: MemoryConfiguration?,
         staleness: Staleness, stream: (any DeviceStream)?, seed: UInt64, longestDelay: Int
     ) throws {
         store = try PlainStore(

@@ -158,13 +158,13 @@ private func shape(_ dimensions: [Int]) -> Shape {
         let input = Shape(channels: 3, height: 7, width: 6)
         let engine = try DNNEngine()
         let site = LayerSite(
-            name: "conv", input: input, layout: .channelsLast, batchSize: 2, engine: engine,
+            name: "conv", input: input, layout: .channelsLast, batchSize: 2, compute: .host(engine),
             isTraining: true, needsInputGradient: true, parameterPosition: 0)
         let window = Window(kernel: 3, stride: 1, padding: 1)
         let plain = try ConvolutionLayer(site, out: 5, window: window)
         // As if channels-last had no fast implementation: activations are copied into blocks of 16.
         let copied = try ConvolutionLayer(site, out: 5, window: window, orders: [.library])
-        #expect(copied.kernels.map(\.implementation) != plain.kernels.map(\.implementation))
+        #expect(copied.reports.map(\.implementation) != plain.reports.map(\.implementation))
         let results = try [plain, copied].map { layer in
             try run(layer, inputCount: site.inputCount, outputCount: 2 * 5 * 42)
         }

@@ -12,6 +12,9 @@ struct TrainingPreparation {
     let job: Job
     let data: TrainingData
     let model: ModelConfiguration
+    /// Where it is trained.
+    let device: JobDevice
+    /// Made for the device.
     let network: Network
     /// What to start from; nil for PyTorch's default initialisation.
     let weights: [[Float]]?
@@ -21,15 +24,22 @@ struct TrainingPreparation {
 
     /// Reads and makes all that `job` names.
     ///
-    /// - Parameter file: the job's; layer times beside it are planned with.
-    init(_ job: Job, file: String, launch: Launch) throws {
+    /// - Parameters:
+    ///   - file: the job's; layer times beside it are planned with.
+    ///   - cuda: where a GPU's libraries come from.
+    init(_ job: Job, file: String, launch: Launch, cuda: CUDASource = .system) throws {
         self.job = job
         data = try TrainingData(job.data)
         model = job.model.configuration(classCount: data.training.classCount)
         ThreadChoice.apply(
             model: model, input: data.training.shape, batchSize: job.data.batchSize)
+        device = try JobDevice(job, launch: launch, source: cuda) { warning in
+            // From any thread, and the same on every rank: once is enough.
+            if launch.rank == 0 { writeError("geeps: \(warning)\n") }
+        }
         network = try Network(
-            model, input: data.training.shape, batchSize: job.data.batchSize, purpose: .training)
+            model, input: data.training.shape, batchSize: job.data.batchSize, purpose: .training,
+            on: device.target)
         // For its check alone: the trainer makes its own.
         _ = try Sampler(
             sampleCount: data.training.count, workerCount: launch.worldSize,
@@ -68,18 +78,15 @@ func runTraining(
         launch: launch, tables: Trainer.tables(of: network), data: preparation.data)
     configuration.memory = preparation.plan.flatMap { job.memory?.configuration(for: $0) }
     let node = try Node.join(
-        configuration,
-        device: HostDevice(preparation, timeline: timeline) { warning in
-            // From any thread, and the same on every rank: once is enough.
-            if launch.rank == 0 { writeError("geeps: \(warning)\n") }
-        })
+        configuration, device: preparation.device.ready(for: preparation, timeline: timeline))
     if let warning = sharedCoresWarning(node.membership, environment: processEnvironment()) {
         progress.message("geeps: \(warning)")
     }
     do {
         let run = TrainingRun(
             job: job, launch: launch, data: preparation.data, model: preparation.model,
-            network: network, plan: preparation.plan, node: node, output: preparation.output,
+            device: preparation.device, network: network, plan: preparation.plan, node: node,
+            output: preparation.output,
             progress: progress, timeline: timeline)
         let summary = try run.run(weights: preparation.weights)
         node.leave()

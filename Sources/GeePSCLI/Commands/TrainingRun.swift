@@ -12,6 +12,7 @@ struct TrainingRun {
     let launch: Launch
     let data: TrainingData
     let model: ModelConfiguration
+    let device: JobDevice
     let network: Network
     let plan: NetworkPlan?
     let node: Node
@@ -119,7 +120,7 @@ struct TrainingRun {
         guard let test = data.test else { return nil }
         let (each, extra) = test.count.quotientAndRemainder(dividingBy: launch.worldSize)
         let first = launch.rank * each + min(launch.rank, extra)
-        let own = try Evaluator(model: model, dataset: test).run(
+        let own = try Evaluator(model: model, dataset: test, on: device.target).run(
             weights: weights, samples: first..<(first + each + (launch.rank < extra ? 1 : 0)))
         let sums = try sumOverRanks(
             [own.lossSum, Double(own.correctCount), Double(own.sampleCount)], "test result")

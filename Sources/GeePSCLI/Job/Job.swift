@@ -13,6 +13,8 @@ struct Job: Hashable, Sendable {
     var cluster: ClusterConfiguration
     /// Mini-batches of every worker in a clock.
     var batchesPerClock = 1
+    /// How a GPU multiplies.
+    var precision = ComputePrecision.float32
     /// How device memory is managed; nil: everything stays on the device.
     var memory: MemorySettings?
     /// A safetensors file the weights start from.
@@ -71,8 +73,10 @@ struct ClusterConfiguration: Hashable, Sendable {
     }
 
     var workers: Int
-    /// Processes that hold a part of every table; the first `keepers` workers do.
+    /// Shards of every table, dealt to the workers' processes in turn; each is a thread.
     var keepers: Int
+    /// More threads than this have nothing to do in a process.
+    static let keepersPerWorkerMaximum = 64
     var transport: Carriage
     /// TCP port of the rendezvous; 0 takes a free one.
     var port: Int

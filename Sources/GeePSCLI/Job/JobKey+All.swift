@@ -321,6 +321,14 @@ extension JobKey {
         ),
 
         JobKey(
+            section: "train", name: "precision",
+            values: "float32, tf32 or bf16",
+            fallback: .value("float32"), example: "float32",
+            meaning:
+                "How a GPU multiplies: tf32 and bf16 round the factors to 10 and 7 bits and use its tensor cores. Parameters, activations and sums stay float32. The host knows float32 only."
+        ),
+
+        JobKey(
             section: "consistency", name: "staleness",
             values: "An integer from 0 to 1024, clocks, or async",
             fallback: .value("0"), example: "1",
@@ -335,9 +343,11 @@ extension JobKey {
             meaning: "Processes that train."),
         JobKey(
             section: "cluster", name: "keepers",
-            values: "An integer of 1 or more, at most one a worker",
+            values: "An integer of 1 or more, at most 64 a worker",
             fallback: .described("as many as workers"), example: "1",
-            meaning: "Shards of every table; the first processes hold one each."),
+            meaning:
+                "Shards of every table, a thread each, dealt to the processes in turn. More than one a process help where optimiser steps take longer than layers, as beside a GPU."
+        ),
         JobKey(
             section: "cluster", name: "transport",
             values: "One of auto, tcp, shared-memory, unix-socket",
@@ -370,9 +380,11 @@ extension JobKey {
 
         JobKey(
             section: "memory", name: "device",
-            values: "host",
-            fallback: .value("host"), example: "host",
-            meaning: "Whose memory is managed."),
+            values: "host, auto, cuda or cuda:N",
+            fallback: .value("host"), example: "cuda",
+            meaning:
+                "Where layers compute and whose memory is managed. cuda: the GPU of this process, by its rank on the machine, among those that CUDA_VISIBLE_DEVICES shows; auto: that if there is one, else the host."
+        ),
         JobKey(
             section: "memory", name: "budget",
             values: "Bytes such as 512MiB or 1.5GB, or a share of what keeping everything needs",

@@ -11,11 +11,11 @@ extension JobParser {
         let workers = map.integer(
             "workers", in: 1...Limits.workersMaximum, default: defaultWorkers)
         let keepers = map.integer("keepers", in: 1...Limits.workersMaximum, default: workers)
-        if keepers > workers {
+        if keepers > workers * ClusterConfiguration.keepersPerWorkerMaximum {
             map.report(
                 at: map.origin(of: "keepers"),
                 "found \(keepers) keepers for \(workers) worker\(workers == 1 ? "" : "s"), expected at "
-                    + "most one keeper a worker"
+                    + "most \(ClusterConfiguration.keepersPerWorkerMaximum) keepers a worker"
             )
         }
         let transport = map.choice(

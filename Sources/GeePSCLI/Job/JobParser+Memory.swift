@@ -1,3 +1,4 @@
+import GeePSDevice
 import GeePSMemory
 
 extension JobParser {
@@ -5,7 +6,10 @@ extension JobParser {
     func memory(_ map: MapReader) -> MemorySettings {
         var map = map
         var settings = MemorySettings()
-        _ = map.choice("device", of: MemorySettings.devices, default: MemorySettings.devices[0])
+        settings.device =
+            map.value("device", fallback: .host, expected: DeviceChoice.expected) {
+                $0.text.flatMap { try? DeviceChoice(parsing: $0) }
+            } ?? .host
         settings.budget = optional(
             "budget", in: &map,
             expected: "device memory above 0 such as 512MiB, or a share such as 35%"

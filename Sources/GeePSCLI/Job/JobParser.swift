@@ -1,4 +1,5 @@
 import GeePSCore
+import GeePSDevice
 import GeePSNN
 
 /// Turns the tree of a job file into a job; each section has a file of its own.
@@ -17,21 +18,35 @@ struct JobParser {
         let model = map.map("model", isRequired: true).flatMap(self.model)
         let data = map.map("data", isRequired: true).flatMap(self.data)
         let optimizer = map.map("optimizer", isRequired: true).flatMap(self.optimizer)
-        let training =
-            map.map("train", isRequired: true).map(train)
-            ?? (length: .epochs(1), seed: 1, batchesPerClock: 1)
+        let training = map.map("train", isRequired: true).map(train) ?? TrainingSection()
         let staleness = map.map("consistency").map(consistency) ?? .bulkSynchronous
         let cluster = cluster(map.map("cluster"))
         let memory = map.map("memory").map(memory)
         let initialWeights = path("init", in: &map, expected: "the path of a safetensors file")
         let outputDirectory = map.map("output").flatMap(output)
         map.finish()
+        if let origin = training.precisionOrigin, memory?.device ?? .host == .host {
+            problems.report(
+                at: origin,
+                "found \(training.precision.rawValue) for train.precision, expected float32 on the host; "
+                    + "memory.device: cuda computes with it")
+        }
         guard let model, let data, let optimizer else { return nil }
         return Job(
             model: model, data: data, optimizer: optimizer, length: training.length,
             seed: training.seed, staleness: staleness, cluster: cluster,
-            batchesPerClock: training.batchesPerClock, memory: memory,
-            initialWeights: initialWeights, outputDirectory: outputDirectory)
+            batchesPerClock: training.batchesPerClock, precision: training.precision,
+            memory: memory, initialWeights: initialWeights, outputDirectory: outputDirectory)
+    }
+
+    /// What the train section says.
+    private struct TrainingSection {
+        var length = TrainingLength.epochs(1)
+        var seed: UInt64 = 1
+        var batchesPerClock = 1
+        var precision = ComputePrecision.float32
+        /// Where a precision stands that only a GPU has.
+        var precisionOrigin: Origin?
     }
 
     /// An absolute path from a text; reports one that should exist and does not.
@@ -52,16 +67,20 @@ struct JobParser {
         return path
     }
 
-    private func train(
-        _ map: MapReader
-    ) -> (length: TrainingLength, seed: UInt64, batchesPerClock: Int) {
+    private func train(_ map: MapReader) -> TrainingSection {
         var map = map
+        var section = TrainingSection()
         let hasBoth = map.has("epochs") && map.has("steps")
         let epochs = map.has("epochs") ? map.integer("epochs", in: 1...1_000_000) : nil
         let steps = map.has("steps") ? map.integer("steps", in: 1...Int.max) : nil
         _ = (map.node("epochs"), map.node("steps"))
-        let seed: UInt64 = map.integer("seed", in: 0...UInt64.max, default: 1)
-        let batchesPerClock = map.integer("batches_per_clock", in: 1...65_536, default: 1)
+        section.seed = map.integer("seed", in: 0...UInt64.max, default: 1)
+        section.batchesPerClock = map.integer("batches_per_clock", in: 1...65_536, default: 1)
+        section.precision =
+            map.choice(
+                "precision", of: ComputePrecision.allCases.map(\.rawValue), default: "float32"
+            ).flatMap(ComputePrecision.init) ?? .float32
+        if section.precision != .float32 { section.precisionOrigin = map.origin(of: "precision") }
         map.finish()
         if hasBoth {
             map.report(
@@ -74,7 +93,8 @@ struct JobParser {
                 at: map.origin,
                 "missing key 'epochs' or 'steps' in train, expected one of them")
         }
-        return (steps.map { .steps($0) } ?? .epochs(epochs ?? 1), seed, batchesPerClock)
+        section.length = steps.map { .steps($0) } ?? .epochs(epochs ?? 1)
+        return section
     }
 
     private func consistency(_ map: MapReader) -> Staleness {

@@ -34,13 +34,16 @@ extension Job {
             case .epochs(let count): ("epochs", "\(count)")
             case .steps(let count): ("steps", "\(count)")
             }
-        return [length, ("seed", "\(seed)"), ("batches_per_clock", "\(batchesPerClock)")]
+        return [
+            length, ("seed", "\(seed)"), ("batches_per_clock", "\(batchesPerClock)"),
+            ("precision", precision.rawValue),
+        ]
     }
 }
 
 extension MemorySettings {
     fileprivate var pairs: [(String, String)] {
-        var pairs = [("device", Self.devices[0])]
+        var pairs = [("device", quoted("\(device)"))]
         if let budget { pairs.append(("budget", quoted(budget.text))) }
         pairs += [("policy", policy.rawValue), ("pinned_host", "\(pinnedHost)")]
         if let pinnedLimitBytes { pairs.append(("pinned_limit", "\(pinnedLimitBytes)")) }

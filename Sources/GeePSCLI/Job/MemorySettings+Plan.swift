@@ -1,5 +1,4 @@
 import GeePSCore
-import GeePSDevice
 import GeePSMemory
 import GeePSNN
 
@@ -45,20 +44,5 @@ extension MemorySettings {
     /// The link, each way alike; nil where the job names none.
     var link: PlanLink? {
         linkBytesPerSecond.map { PlanLink(bytesPerSecondIn: $0, bytesPerSecondOut: $0) }
-    }
-}
-
-extension HostDevice {
-    /// The device that a job asks for: within its budget, behind its link.
-    convenience init(
-        _ preparation: TrainingPreparation, timeline: Timeline?,
-        onWarning: @escaping @Sendable (String) -> Void
-    ) {
-        let memory = preparation.job.memory
-        self.init(
-            limitBytes: preparation.plan?.problem.budgetBytes,
-            pinnedLimitBytes: memory?.pinnedLimitBytes,
-            link: memory?.linkBytesPerSecond.map { LinkEmulation(bytesPerSecond: $0) },
-            timeline: timeline, onWarning: onWarning)
     }
 }

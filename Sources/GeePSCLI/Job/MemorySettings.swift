@@ -1,10 +1,10 @@
+import GeePSDevice
 import GeePSMemory
 
 /// How a job wants device memory managed.
 struct MemorySettings: Hashable, Sendable {
-    /// Devices there are.
-    static let devices = ["host"]
-
+    /// Where layers compute and whose memory is managed.
+    var device = DeviceChoice.host
     /// Device memory for everything; nil for as much as is of use.
     var budget: MemoryBudget?
     /// How to choose what stays.

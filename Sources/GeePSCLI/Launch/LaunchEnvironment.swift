@@ -1,3 +1,5 @@
+import GeePSDevice
+
 /// Where the processes of a job meet.
 struct RendezvousAddress: Hashable, Sendable, CustomStringConvertible {
     /// A name or an address; an IPv6 address without brackets.
@@ -51,7 +53,9 @@ enum LaunchEnvironment {
     static let rendezvous = "GEEPS_RENDEZVOUS"
     static let localRank = "GEEPS_LOCAL_RANK"
     /// Variables that mean something; the last is read by tests only.
-    static let known = [rank, worldSize, rendezvous, localRank, "GEEPS_ORACLE_PYTHON"]
+    static let known =
+        [rank, worldSize, rendezvous, localRank] + CUDALibrary.allCases.map(\.variable)
+        + ["GEEPS_CACHE_DIR", "GEEPS_ORACLE_PYTHON"]
 
     /// The launch that `environment` describes, nil when it describes none.
     ///

@@ -4,22 +4,20 @@ import CDNNL
 ///
 /// The backward pass needs the output only, and both passes may work in place.
 final class ActivationLayer: Layer {
-    enum Function { case relu, tanh, sigmoid }
-
     let name: String
     let parameters: LayerParameters? = nil
     let outputShape: Shape
     let outputLayout: Layout
     private(set) var traits = LayerTraits(
         backwardReads: .output, isForwardInPlace: true, isBackwardInPlace: true)
-    private let function: Function
+    private let function: ActivationFunction
     private let kernel: DNNKernel?
     private let count: Int
 
-    var kernels: [DNNKernel] { [kernel].compactMap { $0 } }
+    var reports: [KernelReport] { [kernel].compactMap { $0?.report } }
 
     /// `function` of every value of the input of `site`.
-    init(_ site: LayerSite, _ function: Function) throws(NNError) {
+    init(_ site: LayerSite, _ function: ActivationFunction) throws(NNError) {
         name = site.name
         outputShape = site.input
         outputLayout = site.layout

@@ -25,7 +25,9 @@ final class ConvolutionLayer: Layer {
     private let weightsKernel: DNNKernel?
     private let weightCount: Int
 
-    var kernels: [DNNKernel] { [forwardKernel, dataKernel, weightsKernel].compactMap { $0 } }
+    var reports: [KernelReport] {
+        [forwardKernel, dataKernel, weightsKernel].compactMap { $0?.report }
+    }
 
     /// A convolution to `out` channels.
     ///

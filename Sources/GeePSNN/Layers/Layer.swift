@@ -77,8 +77,8 @@ protocol Layer: AnyObject {
     var outputLayout: Layout { get }
     /// What it needs.
     var traits: LayerTraits { get }
-    /// For reports: which implementations run.
-    var kernels: [DNNKernel] { get }
+    /// Which implementations run.
+    var reports: [KernelReport] { get }
 
     /// Computes the output.
     func forward(_ context: ForwardContext) throws(NNError)
@@ -87,19 +87,33 @@ protocol Layer: AnyObject {
     func backward(_ context: BackwardContext) throws(NNError)
 }
 
+/// What computes a network's layers.
+enum LayerCompute {
+    case host(DNNEngine)
+    case cuda(CUDACompute)
+}
+
 /// What every layer is built from.
 struct LayerSite {
     let name: String
     let input: Shape
     let layout: Layout
     let batchSize: Int
-    let engine: DNNEngine
+    let compute: LayerCompute
     /// False in a network for inference: no backward kernels are made.
     let isTraining: Bool
     /// Whether the gradient of the input is wanted: somebody below has parameters.
     let needsInputGradient: Bool
     /// Position among the layers with parameters.
     let parameterPosition: Int
+
+    /// Of layers on the host.
+    var engine: DNNEngine {
+        guard case .host(let engine) = compute else {
+            preconditionFailure("layer \(name) of the host was made for another target")
+        }
+        return engine
+    }
 
     func call(_ operation: String) -> DNNCall { DNNCall(name, operation) }
 

@@ -8,7 +8,7 @@ final class LayoutLayer: Layer {
     private let forwardKernel: DNNKernel
     private let backwardKernel: DNNKernel?
 
-    var kernels: [DNNKernel] { [forwardKernel, backwardKernel].compactMap { $0 } }
+    var reports: [KernelReport] { [forwardKernel, backwardKernel].compactMap { $0?.report } }
 
     /// A copy to `layout`; with `isFlat` the result is a vector.
     init(_ site: LayerSite, to layout: Layout, isFlat: Bool) throws(NNError) {

@@ -16,7 +16,9 @@ final class LinearLayer: Layer {
     private let weightsKernel: DNNKernel?
     private let weightCount: Int
 
-    var kernels: [DNNKernel] { [forwardKernel, dataKernel, weightsKernel].compactMap { $0 } }
+    var reports: [KernelReport] {
+        [forwardKernel, dataKernel, weightsKernel].compactMap { $0?.report }
+    }
 
     /// A layer of `out` values for the flat input of `site`.
     init(_ site: LayerSite, out: Int) throws(NNError) {

@@ -5,8 +5,6 @@ import CDNNL
 ///
 /// The maximum remembers in its workspace where it was found.
 final class PoolingLayer: Layer {
-    enum Kind { case maximum, average }
-
     let name: String
     let parameters: LayerParameters? = nil
     let outputShape: Shape
@@ -15,18 +13,13 @@ final class PoolingLayer: Layer {
     private let forwardKernel: DNNKernel
     private let backwardKernel: DNNKernel?
 
-    var kernels: [DNNKernel] { [forwardKernel, backwardKernel].compactMap { $0 } }
+    var reports: [KernelReport] { [forwardKernel, backwardKernel].compactMap { $0?.report } }
 
     /// A pooling of the channels-last input of `site`.
-    init(_ site: LayerSite, _ kind: Kind, window: Window) throws(NNError) {
+    init(_ site: LayerSite, _ kind: PoolingKind, window: Window) throws(NNError) {
         name = site.name
         let positions = try window.positions(over: site.input, layer: site.name)
-        guard window.padding <= window.kernel / 2 else {
-            throw NNError(
-                .model,
-                "layer \(site.name): padding is \(window.padding), expected at most half the kernel of "
-                    + "\(window.kernel), as PyTorch demands")
-        }
+        try window.checkPoolingPadding(layer: site.name)
         outputShape = Shape(
             channels: site.input.channels, height: positions.height, width: positions.width)
         let call = site.call("compute forward")

@@ -31,6 +31,16 @@ struct Window: Hashable, Sendable {
         )
     }
 
+    /// - Throws: `.model` when a pooling's window could lie in the padding alone.
+    func checkPoolingPadding(layer: String) throws(NNError) {
+        guard padding <= kernel / 2 else {
+            throw NNError(
+                .model,
+                "layer \(layer): padding is \(padding), expected at most half the kernel of \(kernel), as "
+                    + "PyTorch demands")
+        }
+    }
+
     /// Larger sides are a mistake in a job file, and would overflow sums.
     private static let sideMaximum = 1 << 20
 

@@ -12,6 +12,8 @@ public struct LocalTensor: Hashable, Sendable {
         case gradient
         /// What a layer remembers from the forward to the backward pass; opaque bytes.
         case workspace
+        /// What the loss came to, where a stream computes it: `Network.resultsTensor`.
+        case results
         /// Of use within a step only; shared by all steps.
         case scratch
     }

@@ -25,7 +25,10 @@ public struct StepMemory {
 extension Network {
     /// Runs one step of the iteration.
     ///
-    /// - Returns: the batch's result from `.loss`, nil from the others.
+    /// Where the network's target is a stream, all memory is that device's and the step is only put on the
+    /// stream; what fails there is thrown by who waits for it.
+    ///
+    /// - Returns: the batch's result from `.loss` on the host; nil else.
     /// - Throws: `.kernel` when oneDNN fails; `.data` when a label is not below `classCount`.
     @discardableResult public func run(
         _ step: NetworkStep, _ memory: StepMemory
@@ -80,8 +83,19 @@ extension Network {
                 noise: memory.noise.stream(layer: index)))
     }
 
-    private func loss(_ memory: StepMemory) throws(NNError) -> BatchResult {
-        try SoftmaxCrossEntropy.run(
+    private func loss(_ memory: StepMemory) throws(NNError) -> BatchResult? {
+        if let lossOnStream, let resultsTensor {
+            lossOnStream.run(
+                logits: UnsafePointer(floats(logitsTensor, memory)),
+                labels: UnsafePointer(
+                    raw(labelsTensor, memory).assumingMemoryBound(to: Int32.self)),
+                gradient: logitsGradientTensor.map { floats($0, memory) },
+                logProbabilities: floats(
+                    logitsGradientTensor ?? scratchTensor ?? logitsTensor, memory),
+                results: raw(resultsTensor, memory))
+            return nil
+        }
+        return try SoftmaxCrossEntropy.run(
             logits: UnsafePointer(floats(logitsTensor, memory)),
             labels: UnsafePointer(
                 raw(labelsTensor, memory).assumingMemoryBound(to: Int32.self)),

@@ -21,6 +21,8 @@ public final class Network {
     public let batchSize: Int
     /// What it is for.
     public let purpose: Purpose
+    /// Where it computes.
+    public let target: ComputeTarget
     /// Values the model ends in.
     public let classCount: Int
     /// Layers with trained values, bottom to top; one table each.
@@ -36,7 +38,7 @@ public final class Network {
     ///
     /// Layers that only rename values have no place here, copies between layouts have one.
     public let layerNames: [String]
-    /// oneDNN's implementation of every kernel, for reports: layer, operation, name.
+    /// The implementation of every kernel of a library, for reports.
     public let implementations: [KernelReport]
     /// Index in `tensors` of the batch.
     public let inputTensor: Int
@@ -44,11 +46,15 @@ public final class Network {
     public let labelsTensor: Int
     /// Index in `tensors` of the logits `[B, classCount]`.
     public let logitsTensor: Int
+    /// Index in `tensors` of what the loss step leaves where it runs on a stream: a float32 loss for each
+    /// sample, then an Int32, which `batchResult` reads; nil on the host, where `run` returns the result.
+    public let resultsTensor: Int?
 
     let placements: [LayerPlacement]
     let logitsGradientTensor: Int?
     let scratchTensor: Int?
     let inputGradientTensor: Int?
+    let lossOnStream: CUDALoss?
 
     /// Builds `configuration` for batches of `batchSize` samples of shape `input`.
     ///
@@ -56,58 +62,59 @@ public final class Network {
     ///   refuses.
     public convenience init(
         _ configuration: ModelConfiguration, input: Shape, batchSize: Int,
-        purpose: Purpose = .training
+        purpose: Purpose = .training, on target: ComputeTarget = .host
     ) throws(NNError) {
         try self.init(
-            configuration, input: input, batchSize: batchSize, purpose: purpose,
+            configuration, input: input, batchSize: batchSize, purpose: purpose, on: target,
             wantsInputGradient: false)
     }
 
     /// The same; with `wantsInputGradient` the lowest layer also computes the gradient of the batch.
     init(
         _ configuration: ModelConfiguration, input: Shape, batchSize: Int, purpose: Purpose,
-        wantsInputGradient: Bool
+        on target: ComputeTarget = .host, wantsInputGradient: Bool
     ) throws(NNError) {
         var builder = try NetworkBuilder(
-            input: input, batchSize: batchSize, isTraining: purpose == .training,
+            input: input, batchSize: batchSize, isTraining: purpose == .training, target: target,
             wantsInputGradient: wantsInputGradient)
         try builder.append(configuration)
         try builder.finish()
         self.input = input
         self.batchSize = batchSize
         self.purpose = purpose
+        self.target = target
         classCount = builder.shape.count
         parameters = builder.placements.compactMap { $0.layer.parameters }
         tensors = builder.tensors
         steps = builder.plan()
         placements = builder.placements
         layerNames = placements.map { $0.layer.name }
-        implementations = placements.flatMap { placement in
-            placement.layer.kernels.map {
-                KernelReport(
-                    layer: placement.layer.name, operation: $0.call.operation,
-                    implementation: $0.implementation, isReference: $0.isReference)
-            }
-        }
+        implementations = placements.flatMap { $0.layer.reports }
         inputTensor = builder.inputTensor
         labelsTensor = builder.labelsTensor
         logitsTensor = builder.current.activation
         logitsGradientTensor = builder.current.gradient
         scratchTensor = builder.scratchTensor
         inputGradientTensor = builder.inputGradientTensor
+        resultsTensor = builder.resultsTensor
+        if case .cuda(let compute) = target {
+            lossOnStream = try CUDALoss(compute, batchSize: batchSize, classes: classCount)
+        } else {
+            lossOnStream = nil
+        }
     }
 
     /// Values of all layers with parameters.
     public var valueCount: Int { parameters.reduce(0) { $0 + $1.valueCount } }
 }
 
-/// Which implementation oneDNN chose for a kernel.
+/// Which implementation a library chose for a kernel.
 public struct KernelReport: Hashable, Sendable {
     /// The layer.
     public var layer: String
     /// What the kernel does, such as `compute forward`.
     public var operation: String
-    /// oneDNN's name, such as `brgconv:avx512_core`.
+    /// The library's name, such as `brgconv:avx512_core`.
     public var implementation: String
     /// Whether it is the slow loop that exists for every case.
     public var isReference: Bool

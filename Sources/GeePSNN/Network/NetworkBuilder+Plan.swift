@@ -5,10 +5,11 @@ extension NetworkBuilder {
         for (index, placement) in placements.enumerated() {
             drafts.append(forwardDraft(index, placement))
         }
-        drafts.append(
-            draft(
-                .loss, reads: [current.activation, labelsTensor],
-                writes: isTraining ? [current.gradient].compactMap { $0 } : []))
+        var loss = draft(
+            .loss, reads: [current.activation, labelsTensor],
+            writes: [isTraining ? current.gradient : nil, resultsTensor].compactMap { $0 })
+        if resultsTensor != nil, !isTraining { loss.scratch = scratchTensor }
+        drafts.append(loss)
         if isTraining {
             for (index, placement) in placements.enumerated().reversed()
             where placement.needsBackward {
@@ -16,7 +17,8 @@ extension NetworkBuilder {
             }
         }
         let results = isTraining ? [inputGradientTensor].compactMap { $0 } : [current.activation]
-        return NetworkStep.planned(drafts, results: Set(results))
+        return NetworkStep.planned(
+            drafts, results: Set(results + [resultsTensor].compactMap { $0 }))
     }
 
     private func draft(

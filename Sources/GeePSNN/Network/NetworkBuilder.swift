@@ -19,7 +19,10 @@ struct NetworkBuilder {
     private(set) var placements: [LayerPlacement] = []
     private(set) var current: Top
     private(set) var shape: Shape
-    private let engine: DNNEngine
+    private(set) var resultsTensor: Int?
+    private let target: ComputeTarget
+    private let compute: LayerCompute
+    private let factory: any LayerFactory
     private var layout = Layout.channelsFirst
     private var names: Set<String> = []
     private var parameterCount = 0
@@ -27,7 +30,8 @@ struct NetworkBuilder {
 
     /// A network without layers.
     init(
-        input: Shape, batchSize: Int, isTraining: Bool, wantsInputGradient: Bool
+        input: Shape, batchSize: Int, isTraining: Bool, target: ComputeTarget = .host,
+        wantsInputGradient: Bool
     ) throws(NNError) {
         guard input.channels > 0 && input.height > 0 && input.width > 0 else {
             throw NNError(
@@ -38,7 +42,15 @@ struct NetworkBuilder {
             throw NNError(.model, "the batch has \(batchSize) samples, expected at least 1")
         }
         try Self.checkSize(input, batchSize, "the input")
-        engine = try DNNEngine()
+        self.target = target
+        switch target {
+        case .host:
+            compute = .host(try DNNEngine())
+            factory = HostLayers()
+        case .cuda(let cuda):
+            compute = .cuda(cuda)
+            factory = CUDALayers(compute: cuda)
+        }
         self.batchSize = batchSize
         self.isTraining = isTraining
         shape = input
@@ -80,6 +92,11 @@ struct NetworkBuilder {
             // No layer has parameters: the loss still wants a place for its gradient.
             current.gradient = addTensor("logits.gradient", tensorBytes(shape), .gradient)
         }
+        if case .cuda = target {
+            resultsTensor = addTensor("results", batchSize * CUDALoss.bytesPerSample, .results)
+            // Log probabilities need a place where there is no gradient to hold them.
+            if !isTraining { scratchBytes = max(scratchBytes, tensorBytes(shape)) }
+        }
         if scratchBytes > 0 {
             scratchTensor = addTensor("scratch", scratchBytes, .scratch)
         }
@@ -92,7 +109,7 @@ struct NetworkBuilder {
             try flatten(name: freeName("\(layer.name).input"))
             try Self.checkValues(shape.count, out, layer.name)
             try Self.checkSize(Shape(channels: out), batchSize, "layer \(layer.name)")
-            try place(try LinearLayer(site(layer.name), out: out))
+            try place(try factory.linear(site(layer.name), out: out))
         case .convolution(let out, let kernel, let stride, let padding):
             try Self.checkCount(out, layer.name, "output channels")
             let window = Window(kernel: kernel, stride: stride, padding: padding)
@@ -101,28 +118,28 @@ struct NetworkBuilder {
             try Self.checkSize(
                 Shape(channels: out, height: positions.height, width: positions.width), batchSize,
                 "layer \(layer.name)")
-            try arrange(.channelsLast, name: freeName("\(layer.name).input"))
-            try place(try ConvolutionLayer(site(layer.name), out: out, window: window))
+            try arrange(target.imageLayout, name: freeName("\(layer.name).input"))
+            try place(try factory.convolution(site(layer.name), out: out, window: window))
         case .maxPooling(let kernel, let stride, let padding):
             try pool(layer.name, .maximum, Window(kernel: kernel, stride: stride, padding: padding))
         case .averagePooling(let kernel, let stride, let padding):
             try pool(layer.name, .average, Window(kernel: kernel, stride: stride, padding: padding))
-        case .relu: try place(try ActivationLayer(site(layer.name), .relu))
-        case .tanh: try place(try ActivationLayer(site(layer.name), .tanh))
-        case .sigmoid: try place(try ActivationLayer(site(layer.name), .sigmoid))
+        case .relu: try place(try factory.activation(site(layer.name), .relu))
+        case .tanh: try place(try factory.activation(site(layer.name), .tanh))
+        case .sigmoid: try place(try factory.activation(site(layer.name), .sigmoid))
         case .dropout(let probability):
-            let dropout = try DropoutLayer(site(layer.name), probability: probability)
+            let dropout = try factory.dropout(site(layer.name), probability: probability)
             if isTraining { try place(dropout) }
         case .flatten: try flatten(name: layer.name)
         }
     }
 
     private mutating func pool(
-        _ name: String, _ kind: PoolingLayer.Kind, _ window: Window
+        _ name: String, _ kind: PoolingKind, _ window: Window
     ) throws(NNError) {
         _ = try window.positions(over: shape, layer: name)
-        try arrange(.channelsLast, name: freeName("\(name).input"))
-        try place(try PoolingLayer(site(name), kind, window: window))
+        try arrange(target.imageLayout, name: freeName("\(name).input"))
+        try place(try factory.pooling(site(name), kind, window: window))
     }
 
     /// Makes the top a vector in C, H, W order; free unless its values lie in another order.
@@ -150,7 +167,7 @@ struct NetworkBuilder {
 
     private func site(_ name: String) -> LayerSite {
         LayerSite(
-            name: name, input: shape, layout: layout, batchSize: batchSize, engine: engine,
+            name: name, input: shape, layout: layout, batchSize: batchSize, compute: compute,
             isTraining: isTraining, needsInputGradient: current.gradient != nil,
             parameterPosition: parameterCount)
     }
@@ -164,7 +181,7 @@ struct NetworkBuilder {
         return tensors.count - 1
     }
 
-    private mutating func place(_ layer: some Layer) throws(NNError) {
+    private mutating func place(_ layer: any Layer) throws(NNError) {
         let traits = layer.traits
         let bytes = tensorBytes(layer.outputShape)
         let isOverwriting = traits.isForwardInPlace && current.mayOverwrite

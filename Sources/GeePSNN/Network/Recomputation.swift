@@ -54,9 +54,10 @@ extension Network {
     func steps(recomputing units: Set<Int>) -> [NetworkStep] {
         var restorer = StepRestorer(self, units)
         for step in steps { restorer.append(step) }
-        let results =
-            purpose == .training ? [inputGradientTensor].compactMap { $0 } : [logitsTensor]
-        return NetworkStep.planned(restorer.drafts, results: Set(results))
+        let results = [
+            purpose == .training ? inputGradientTensor : logitsTensor, resultsTensor,
+        ]
+        return NetworkStep.planned(restorer.drafts, results: Set(results.compactMap { $0 }))
     }
 }
 

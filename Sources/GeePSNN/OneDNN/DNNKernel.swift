@@ -125,6 +125,13 @@ final class DNNKernel {
             ], engine: engine, call)
     }
 
+    /// What it is, for people.
+    var report: KernelReport {
+        KernelReport(
+            layer: call.layer, operation: call.operation, implementation: implementation,
+            isReference: isReference)
+    }
+
     private static func aligned(_ bytes: Int) -> Int { (bytes + 63) & ~63 }
 
     private static func slot(

@@ -9,7 +9,7 @@ struct BenchCommand: ParsableCommand {
         abstract:
             "Measures this machine: transports, kernels, layers, and the parameter server itself.",
         discussion: """
-            Each command but layers prints one JSON object. Times are medians in milliseconds. Machines that are \
+            Each command but layers and device prints one JSON object. Times are medians in milliseconds. Machines that are \
             shared are noisy: compare runs made in turn, and their ratios (make bench does).
 
             EXAMPLES
@@ -19,11 +19,12 @@ struct BenchCommand: ParsableCommand {
               geeps bench memory --budget 35%
               geeps bench layers Examples/digits.yaml
               geeps bench kernels
+              geeps bench device --device cuda
               geeps bench net
             """,
         subcommands: [
             ExchangeBench.self, SparseBench.self, StepBench.self, MemoryBench.self,
-            LayerBench.self, KernelBench.self, NetBench.self,
+            LayerBench.self, KernelBench.self, DeviceBench.self, NetBench.self,
         ])
 }
 

@@ -73,7 +73,7 @@ struct PlanLayer: Hashable, Sendable {
     private static func owner(of tensor: LocalTensor, _ network: Network) -> String {
         switch tensor.role {
         case .input, .labels: return "batch"
-        case .scratch: return tensor.name
+        case .results, .scratch: return tensor.name
         case .activation, .gradient, .workspace: break
         }
         let owners = network.layerNames.filter { tensor.name.hasPrefix("\($0).") }

@@ -1,0 +1,319 @@
+public import CGeePSShims
+public import GeePSCore
+import Synchronization
+
+/// A stream of a GPU.
+///
+/// What the driver refuses when it is asked sticks at once, and nothing is put on the stream afterwards. What
+/// fails later, a closure or a kernel, is known when it has happened: what the driver has taken by then runs on, but
+/// closures behind a failed one are dropped, and waits throw it.
+public final class CUDAStream: DeviceStream {
+    /// For messages.
+    public let name: String
+    /// Whose stream it is.
+    public let device: CUDADevice
+    /// The driver's handle; valid until `close`.
+    public var handle: geeps_cu_stream { queue.handle }
+    let failure: StreamFailure
+    private let queue: CUDAQueue
+    private let isClosed = Atomic(false)
+
+    init(name: String, device: CUDADevice) throws(DeviceError) {
+        self.name = name
+        self.device = device
+        failure = StreamFailure(streamName: name)
+        queue = CUDAQueue(
+            context: device.context, kernels: device.kernels,
+            handle: try device.context.makeStreamHandle())
+    }
+
+    deinit { close() }
+
+    // MARK: Work
+
+    /// Makes the context current and runs `body`, which puts work on the stream, unless the stream has failed.
+    ///
+    /// What `body` throws sticks to the stream. For libraries on top, which take `handle` or are bound to it.
+    public func perform(
+        label: String, _ body: (geeps_cu_stream) throws(DeviceError) -> Void
+    ) {
+        // Relaxed: who closes a stream has seen to it that nobody uses it any more.
+        precondition(
+            !isClosed.load(ordering: .relaxed), "stream \(name) was closed and got work afterwards")
+        guard !failure.isSet else { return }
+        do throws(DeviceError) {
+            try device.context.makeCurrent()
+            try body(queue.handle)
+        } catch {
+            let what = label.isEmpty ? "" : "\(label): "
+            failure.note(DeviceError(error.code, "stream \(name): \(what)\(error.message)"))
+        }
+    }
+
+    /// Launches a kernel of `CUDACompiler.source` over `count` items; arguments in the kernel's order and types.
+    ///
+    /// - Complexity: nothing is allocated.
+    public func launch<each Argument: BitwiseCopyable>(
+        _ kernel: String, count: Int, label: String, _ arguments: repeat each Argument
+    ) {
+        perform(label: label) { _ throws(DeviceError) in
+            try queue.launch(kernel, count: count, repeat each arguments)
+        }
+    }
+
+    /// Copies `byteCount` bytes; pageable memory of the host is staged by the driver.
+    public func copy(
+        from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int,
+        direction: CopyDirection, label: String
+    ) {
+        precondition(byteCount >= 0, "asked to copy \(byteCount) bytes")
+        perform(label: label) { _ throws(DeviceError) in
+            try queue.copy(from: source, to: target, byteCount: byteCount, direction: direction)
+            device.countCopy(from: source, to: target, byteCount: byteCount, direction: direction)
+        }
+    }
+
+    /// Sets `byteCount` bytes to zero.
+    public func zero(_ target: UnsafeMutableRawPointer, byteCount: Int, label: String) {
+        perform(label: label) { _ throws(DeviceError) in
+            try queue.zero(target, byteCount: byteCount)
+        }
+    }
+
+    /// Sets `count` values to `value`.
+    public func fill(
+        _ target: UnsafeMutablePointer<Float>, with value: Float, count: Int, label: String
+    ) {
+        perform(label: label) { _ throws(DeviceError) in
+            try queue.fill(target, with: value, count: count)
+        }
+    }
+
+    /// `target[j] = source[indexes[j]]`.
+    public func gatherRows(
+        _ source: UnsafePointer<Float>, indexes: UnsafePointer<UInt32>, count: Int, rowWidth: Int,
+        into target: UnsafeMutablePointer<Float>, label: String
+    ) {
+        perform(label: label) { _ throws(DeviceError) in
+            try queue.gatherRows(
+                source, indexes: indexes, count: count, rowWidth: rowWidth, into: target)
+        }
+    }
+
+    /// `target[indexes[j]] += source[j]`; the order in which rows of one index are added is not fixed.
+    public func scatterAddRows(
+        _ source: UnsafePointer<Float>, indexes: UnsafePointer<UInt32>, count: Int, rowWidth: Int,
+        into target: UnsafeMutablePointer<Float>, label: String
+    ) {
+        perform(label: label) { _ throws(DeviceError) in
+            try queue.scatterAddRows(
+                source, indexes: indexes, count: count, rowWidth: rowWidth, into: target)
+        }
+    }
+
+    /// `target += source`.
+    public func add(
+        _ source: UnsafePointer<Float>, count: Int, into target: UnsafeMutablePointer<Float>,
+        label: String
+    ) {
+        perform(label: label) { _ throws(DeviceError) in
+            try queue.add(source, count: count, into: target)
+        }
+    }
+
+    /// `target *= factor`.
+    public func scale(
+        _ target: UnsafeMutablePointer<Float>, by factor: Float, count: Int, label: String
+    ) {
+        perform(label: label) { _ throws(DeviceError) in
+            try queue.scale(target, by: factor, count: count)
+        }
+    }
+
+    /// Runs `body` in its turn, on a thread of the driver's, which must not call CUDA.
+    ///
+    /// - Complexity: one allocation, which carries the closure to that thread.
+    public func run(label: String, _ body: @escaping @Sendable () throws(DeviceError) -> Void) {
+        perform(label: label) { handle throws(DeviceError) in
+            let work = Unmanaged.passRetained(HostWork(body, label: label, failure: failure))
+            let status = device.driver.functions.cuLaunchHostFunc(
+                handle, { HostWork.perform($0) }, work.toOpaque())
+            guard status != 0 else { return }
+            work.release()
+            try device.context.check(status, "cuLaunchHostFunc", "take a function of the host")
+        }
+    }
+
+    /// Keeps the stream busy, by a function of the host that sleeps: other streams' kernels are not slowed down.
+    public func compute(nanoseconds: UInt64, label: String) {
+        run(label: label) { () throws(DeviceError) in
+            sleepPrecisely(until: monotonicNanoseconds() + nanoseconds)
+        }
+    }
+
+    // MARK: Order
+
+    /// Lets `event` happen when everything put here before is done.
+    public func record(_ event: any DeviceEvent) {
+        let event = own(event)
+        event.noteRecord(by: failure)
+        perform(label: "") { handle throws(DeviceError) in
+            try device.context.check(
+                device.driver.functions.cuEventRecord(event.handle, handle), "cuEventRecord",
+                "record an event")
+        }
+    }
+
+    /// Holds what is put here afterwards until the most recent record of `event` has happened.
+    public func wait(for event: any DeviceEvent) {
+        let event = own(event)
+        if let source = event.source, source !== failure { failure.depend(on: source) }
+        perform(label: "") { handle throws(DeviceError) in
+            try device.context.check(
+                device.driver.functions.cuStreamWaitEvent(handle, event.handle, 0),
+                "cuStreamWaitEvent", "wait for an event")
+        }
+    }
+
+    /// Waits until everything put here is done.
+    public func synchronise(deadline: Deadline?) throws(DeviceError) {
+        try failure.check()
+        let context = device.context
+        try context.makeCurrent()
+        let functions = device.driver.functions
+        let status: Int32
+        if let deadline {
+            guard let answer = context.poll(until: deadline, { functions.cuStreamQuery(handle) })
+            else {
+                throw DeviceError(.deadline, "stream \(name): waited in vain for its work")
+            }
+            status = answer
+        } else {
+            status = functions.cuStreamSynchronize(handle)
+        }
+        if status != 0 {
+            failure.note(device.driver.error(status, "cuStreamSynchronize", "stream \(name)"))
+        }
+        try failure.check()
+    }
+
+    /// Does what is queued, then ends the stream; idempotent.
+    public func close() {
+        // Acquire and release: what was put here before is seen by who closes.
+        guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        guard (try? device.context.makeCurrent()) != nil else { return }
+        _ = device.driver.functions.cuStreamSynchronize(queue.handle)
+        _ = device.driver.functions.cuStreamDestroy_v2(queue.handle)
+    }
+
+    /// Zero: the driver's queue has no bound that it tells.
+    public var fullWaits: UInt64 { 0 }
+
+    /// A timer by events of the device.
+    public func makeTimer() -> (any StreamTimer)? { CUDATimer(self) }
+
+    private func own(_ event: any DeviceEvent) -> CUDAEvent {
+        guard let event = event as? CUDAEvent else {
+            preconditionFailure("stream \(name) of \(device.name) got an event of another device")
+        }
+        return event
+    }
+}
+
+/// What has failed on a stream, shared with the events recorded there and the closures put there.
+final class StreamFailure: Sendable {
+    let streamName: String
+    private let state = Mutex(State())
+    // Only a hint: set with the error, and looked at without the lock for every operation.
+    private let hasError = Atomic(false)
+
+    private struct State {
+        var error: DeviceError?
+        // Streams that this one has waited for; their failures are its own.
+        var sources: [StreamFailure] = []
+    }
+
+    init(streamName: String) { self.streamName = streamName }
+
+    /// Whether this stream has failed, as far as is known.
+    var isSet: Bool { hasError.load(ordering: .relaxed) }
+
+    /// Keeps `error` unless there is one.
+    func note(_ error: DeviceError) {
+        state.withLock { if $0.error == nil { $0.error = error } }
+        hasError.store(true, ordering: .relaxed)
+    }
+
+    /// Takes over the failure of a stream that is waited for, now or when it becomes known.
+    func depend(on source: StreamFailure) {
+        if let error = source.own { return takeOver(error, from: source) }
+        state.withLock { state in
+            if !state.sources.contains(where: { $0 === source }) { state.sources.append(source) }
+        }
+    }
+
+    /// - Throws: what has failed here or on a stream that was waited for.
+    func check() throws(DeviceError) {
+        if let own { throw own }
+        var seen: [StreamFailure] = [self]
+        var next = state.withLock { $0.sources }
+        while let source = next.popLast() {
+            if seen.contains(where: { $0 === source }) { continue }
+            seen.append(source)
+            if let error = source.own {
+                takeOver(error, from: source)
+                break
+            }
+            next += source.state.withLock { $0.sources }
+        }
+        if let own { throw own }
+    }
+
+    private var own: DeviceError? { state.withLock { $0.error } }
+
+    private func takeOver(_ error: DeviceError, from source: StreamFailure) {
+        note(
+            DeviceError(
+                error.code,
+                "stream \(streamName) waited for stream \(source.streamName), which failed: "
+                    + error.message))
+    }
+}
+
+/// A closure on its way to the driver's thread.
+private final class HostWork: Sendable {
+    private let body: @Sendable () throws(DeviceError) -> Void
+    private let label: String
+    private let failure: StreamFailure
+
+    init(
+        _ body: @escaping @Sendable () throws(DeviceError) -> Void, label: String,
+        failure: StreamFailure
+    ) {
+        self.body = body
+        self.label = label
+        self.failure = failure
+    }
+
+    /// Called once, with what `passRetained` gave.
+    static func perform(_ user: UnsafeMutableRawPointer?) {
+        guard let user else { return }
+        CUDAThread.isInHostFunction = true
+        // In a function of its own, so that what the closure holds goes before the thread is anyone's again.
+        consume(user)
+        CUDAThread.isInHostFunction = false
+    }
+
+    private static func consume(_ user: UnsafeMutableRawPointer) {
+        let work = Unmanaged<HostWork>.fromOpaque(user).takeRetainedValue()
+        guard !work.failure.isSet else { return }
+        do throws(DeviceError) {
+            try work.body()
+        } catch {
+            let what = work.label.isEmpty ? "" : "\(work.label): "
+            work.failure.note(
+                DeviceError(
+                    error.code, "stream \(work.failure.streamName): \(what)\(error.message)"))
+        }
+    }
+}
