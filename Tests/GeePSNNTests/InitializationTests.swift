@@ -13,8 +13,7 @@ import Testing
     func valuesFillPyTorchsIntervalEvenly(_ weight: [Int]) {
         let layer = LayerParameters(
             name: "l", position: 0, weight: weight, outputCount: weight[0])
-        let bound = 1 / Float(layer.fanIn).squareRoot()
-        #expect(layer.fanIn == weight.dropFirst().reduce(1, *))
+        let bound = 1 / Float(weight.dropFirst().reduce(1, *)).squareRoot()
         for tensor in layer.tensors {
             let values = values(layer, seed: 3)[tensor.range]
             #expect(values.allSatisfy { abs($0) <= bound })
