@@ -54,14 +54,21 @@ struct LaneDialer {
         return connections
     }
 
+    /// A lane for each of the keeper's threads: what one of them works at keeps its lane waiting.
     private func connectInside(_ server: Server, keeper: Int) throws(TransportError)
         -> [any Connection]
     {
-        let (near, far) = InProcess.pair(
-            names: ("rank \(configuration.rank)", "keeper \(keeper)"),
-            options: configuration.transport)
-        try server.serve(far, worker: configuration.rank, keeper: keeper, lane: 0, laneCount: 1)
-        return [near]
+        var lanes: [any Connection] = []
+        for lane in 0..<server.keeperThreads {
+            let (near, far) = InProcess.pair(
+                names: ("rank \(configuration.rank)", "keeper \(keeper)"),
+                options: configuration.transport)
+            try server.serve(
+                far, worker: configuration.rank, keeper: keeper, lane: lane,
+                laneCount: server.keeperThreads)
+            lanes.append(near)
+        }
+        return lanes
     }
 
     private func connectOutside(keeper: Int, owner: Int) throws(TransportError)

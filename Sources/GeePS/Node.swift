@@ -128,7 +128,8 @@ public final class Node: Sendable {
             return try Server(
                 configuration: ServerConfiguration(
                     map: configuration.map, workerCount: configuration.workers,
-                    staleness: configuration.staleness, optimizer: configuration.optimizer),
+                    staleness: configuration.staleness, optimizer: configuration.optimizer,
+                    keeperThreads: configuration.keeperThreads),
                 keepers: configuration.ownKeepers
             ) { [weak membership] worker, error in
                 // Who is gone, the control plane tells; here is what it cannot notice.

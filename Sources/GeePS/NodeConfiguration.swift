@@ -16,6 +16,8 @@ public struct NodeConfiguration: Sendable {
     public var workerCount: Int?
     /// Keepers; they are dealt in turn to the processes that only keep, or to all where every one works.
     public var keeperCount = 1
+    /// Threads of each keeper of this process; each process may have its own number.
+    public var keeperThreads = 1
     /// "host:port" of rank 0.
     public var rendezvous = "127.0.0.1:0"
     /// Interface that data lanes are accepted on.

@@ -4,7 +4,8 @@ internal import GeePSMemory
 
 /// A worker's copy of one table: the cached rows, their age, and the log of updates on their way out.
 final class TableCopy: @unchecked Sendable {
-    // Sendable: `state` is guarded by `signal`; cached rows are written under `rowsLock`.
+    // Sendable: `state` is guarded by `signal`, cached rows and where they are mirrored by `rowsLock`: a block's
+    // puller shares it, and whoever needs all rows to stand still has it alone.
     let index: TableIndex
     let layout: TableLayout
     private let blocks: [Block]
@@ -14,11 +15,13 @@ final class TableCopy: @unchecked Sendable {
     // Managed memory: device work that reads the cached rows; where they are mirrored. Guarded by `rowsLock`.
     private let rowsAreRead: (any DeviceEvent)?
     private var mirror: RowMirror?
+    // By block: its last copy into the mirror.
+    private let mirrorCopies: UnsafeMutablePointer<UInt64>
     private let logsMaximum: Int
     private let waitTimeout: Duration
     private let waitNanoseconds: UInt64
     private let keeperName: @Sendable (Int) -> String
-    private let rowsLock = Signal()
+    private let rowsLock = SharedLock()
     private let signal = Signal()
     private var state: State
 
@@ -60,6 +63,8 @@ final class TableCopy: @unchecked Sendable {
         case .unbounded: logsMaximum = 4
         }
         self.placement = placement
+        mirrorCopies = .allocate(capacity: blocks.count)
+        mirrorCopies.initialize(repeating: 0, count: blocks.count)
         cache = try placement.allocate(
             byteCount: layout.byteCount, for: .parameterCache, on: device)
         rowsAreRead = placement.isHost ? try device.makeEvent() : nil
@@ -75,6 +80,8 @@ final class TableCopy: @unchecked Sendable {
                         byteCount: layout.byteCount, for: .updateLog, on: device)))
         }
     }
+
+    deinit { mirrorCopies.deallocate() }
 
     // MARK: Rows
 
@@ -102,22 +109,26 @@ final class TableCopy: @unchecked Sendable {
     func setMirror(_ mirror: RowMirror?) {
         rowsLock.withLock {
             self.mirror = mirror
-            mirror?.update(from: rows, byteOffset: 0, byteCount: layout.byteCount)
+            let copy = mirror?.update(from: rows, byteOffset: 0, byteCount: layout.byteCount)
+            mirrorCopies.update(repeating: copy ?? 0, count: blocks.count)
         }
     }
 
-    /// Writes fresh rows of block number `block` of this table to the cache; `stored` makes them visible.
+    /// Writes fresh rows of block number `block` of this table to the cache; `note` makes them visible.
+    ///
+    /// A block has one puller; those of different blocks write at once.
     func store(_ payload: UnsafeRawBufferPointer, block: Int) {
         guard let source = payload.baseAddress else { return }
         let first = blocks[block].rows.lowerBound * layout.rowWidth
         let values = source.assumingMemoryBound(to: Float.self)
         let count = payload.count / MemoryLayout<Float>.stride
-        rowsLock.withLock {
+        rowsLock.withSharedLock {
             // Bounded by copies under way. A failed one shows where the rows are used.
             try? rowsAreRead?.wait()
-            mirror?.waitUntilIdle()
+            mirror?.wait(forCopy: mirrorCopies[block])
             copy(values, count: count, into: cache.floats + first)
-            mirror?.update(
+            guard let mirror else { return }
+            mirrorCopies[block] = mirror.update(
                 from: cache.floats + first, byteOffset: first * MemoryLayout<Float>.stride,
                 byteCount: payload.count)
         }

@@ -50,7 +50,7 @@ public protocol FrameOwner: AnyObject, Sendable {
 /// A frame whose payload is lent by its carrier until this value is dropped: a pooled buffer for
 /// sockets, a stretch of the ring for shared memory, the sender's own memory in one process.
 ///
-/// Frames of one connection are released in the order they were received.
+/// Frames may be dropped by any thread and in any order.
 public struct ReceivedFrame: ~Copyable, @unchecked Sendable {
     // Sendable: exactly one thread holds it at a time, it is noncopyable.
 

@@ -6,9 +6,9 @@ public import GeePSCore
 /// Blocks are numbered by `Block.indexInKeeper`. Everything is allocated and touched at start; fold and
 /// apply allocate nothing, take no lock and run at memory speed.
 ///
-/// - Note: Used by one thread at a time: its keeper's. Handing it over is the owner's business.
+/// - Note: A block is used by one thread at a time; different blocks by as many as there are.
 public final class RowStore: @unchecked Sendable {
-    // Sendable: made by one thread, then used by its keeper's thread alone; no member is shared.
+    // Sendable: constant after init, but for what the arrays hold, which belongs to the blocks' threads.
 
     /// The map that says which blocks these are; constant.
     public let shardMap: ShardMap
@@ -25,8 +25,8 @@ public final class RowStore: @unchecked Sendable {
     private let values: RowStoreArray
     private let sums: RowStoreArray
     private let states: [RowStoreArray]
-    // By block: optimiser steps done. Written by the keeper's thread.
-    private var steps: [UInt64]
+    // By block: optimiser steps done.
+    private let steps: UnsafeMutablePointer<UInt64>
 
     /// Rows of zeros with the optimiser's initial state.
     ///
@@ -51,7 +51,6 @@ public final class RowStore: @unchecked Sendable {
         }
         self.starts = starts
         self.counts = counts
-        steps = Array(repeating: 0, count: counts.count)
         values = try RowStoreArray(count: end, initialValue: 0, purpose: "values")
         sums = try RowStoreArray(count: end, initialValue: 0, purpose: "sums")
         var states: [RowStoreArray] = []
@@ -61,7 +60,12 @@ public final class RowStore: @unchecked Sendable {
                     count: end, initialValue: kind.initialValue, purpose: kind.name))
         }
         self.states = states
+        // Last: nothing throws any more.
+        steps = .allocate(capacity: counts.count)
+        steps.initialize(repeating: 0, count: counts.count)
     }
+
+    deinit { steps.deallocate() }
 
     /// Blocks of this keeper.
     public var blockCount: Int { counts.count }

@@ -10,15 +10,23 @@ public struct ServerConfiguration: Sendable {
     public var staleness: Staleness
     /// What is done with them.
     public var optimizer: OptimizerConfiguration
+    /// Threads that share the blocks of each keeper; each process may have its own number.
+    ///
+    /// A thread sums and steps at the speed of one core's memory accesses, some 10 GB/s: beside a GPU several
+    /// are needed.
+    public var keeperThreads: Int
 
     /// A configuration.
     public init(
-        map: ShardMap, workerCount: Int, staleness: Staleness, optimizer: OptimizerConfiguration
+        map: ShardMap, workerCount: Int, staleness: Staleness, optimizer: OptimizerConfiguration,
+        keeperThreads: Int = 1
     ) {
+        precondition(keeperThreads > 0, "a keeper needs a thread, got \(keeperThreads)")
         self.map = map
         self.workerCount = workerCount
         self.staleness = staleness
         self.optimizer = optimizer
+        self.keeperThreads = keeperThreads
     }
 }
 
@@ -46,13 +54,15 @@ public final class Server: @unchecked Sendable {
         var keepers: [Int: Keeper] = [:]
         for index in indexes {
             keepers[index] = try Keeper(
-                index: index, map: configuration.map, workerCount: configuration.workerCount,
-                policy: ApplyPolicy(configuration.staleness), optimizer: configuration.optimizer,
-                lanesMaximum: 4, onFailure: { error, session in onFailure(session.worker, error) })
+                index: index, configuration: configuration, lanesMaximum: 4,
+                onFailure: { error, session in onFailure(session.worker, error) })
         }
         self.keepers = keepers
         for index in indexes { keepers[index]?.start() }
     }
+
+    /// Threads of each keeper, and so the lanes that a worker of this process does well to open to it.
+    public var keeperThreads: Int { configuration.keeperThreads }
 
     /// Serves one lane of `worker`.
     ///

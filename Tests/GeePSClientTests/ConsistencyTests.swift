@@ -6,13 +6,15 @@ import Synchronization
 import Testing
 
 @Suite struct ConsistencyTests {
-    static let sizes = [(workers: 1, keepers: 1), (2, 1), (1, 2), (3, 2), (2, 3)]
+    static let sizes = [
+        (workers: 1, keepers: 1, threads: 1), (2, 1, 3), (1, 2, 2), (3, 2, 1), (2, 3, 2),
+    ]
 
     @Test(arguments: sizes)
-    func initialValuesReachEveryWorkerBitForBit(workers: Int, keepers: Int) throws {
+    func initialValuesReachEveryWorkerBitForBit(workers: Int, keepers: Int, threads: Int) throws {
         let cluster = try TestCluster(
             tables: [TableLayout(name: "t", rowCount: 301, rowWidth: 7)], workers: workers,
-            keepers: keepers)
+            keepers: keepers, keeperThreads: threads)
         defer { cluster.close() }
         let value: @Sendable (Int) -> Float = {
             Float(bitPattern: UInt32(truncatingIfNeeded: $0 &* 2_654_435_761) & 0x7F7F_FFFF)
@@ -28,12 +30,12 @@ import Testing
     }
 
     @Test(arguments: sizes)
-    func afterAClockEveryWorkerReadsTheExactSum(workers: Int, keepers: Int) throws {
+    func afterAClockEveryWorkerReadsTheExactSum(workers: Int, keepers: Int, threads: Int) throws {
         let cluster = try TestCluster(
             tables: [
                 TableLayout(name: "a", rowCount: 50, rowWidth: 16),
                 TableLayout(name: "b", rowCount: 3, rowWidth: 128),
-            ], workers: workers, keepers: keepers, blockBytes: 512)
+            ], workers: workers, keepers: keepers, keeperThreads: threads, blockBytes: 512)
         defer { cluster.close() }
         try cluster.initialise(0) { Float($0) }
         try cluster.initialise(1) { Float(-$0) }
@@ -182,7 +184,7 @@ import Testing
             let cluster = try TestCluster(
                 memory: memory,
                 tables: [TableLayout(name: "t", rowCount: 40, rowWidth: 8)], workers: 3,
-                keepers: 1 + run % 3, blockBytes: 320)
+                keepers: 1 + run % 3, keeperThreads: 1 + run % 2, blockBytes: 320)
             defer { cluster.close() }
             try cluster.initialise(0) { Float($0) * 0.001 }
             let final = Mutex<[UInt32]>([])

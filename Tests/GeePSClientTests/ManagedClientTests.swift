@@ -18,7 +18,8 @@ import Testing
     ) throws -> [[Float]] {
         let cluster = try TestCluster(
             memory: budgets == nil ? .direct : .managed, budgets: budgets ?? [],
-            tables: Self.tables, workers: 2, keepers: 2, staleness: staleness, blockBytes: 1024)
+            tables: Self.tables, workers: 2, keepers: 2, keeperThreads: 2,
+            staleness: staleness, blockBytes: 1024)
         defer { cluster.close() }
         for table in Self.tables.indices {
             let values = (0..<1024).map { Float($0 % 7 + table) }

@@ -26,24 +26,31 @@ final class TestCluster: Sendable {
     ///   - device: of every worker; nil gives each one of its own, within its budget, whose streams dawdle.
     init(
         memory: ClusterMemory = .direct, budgets: [Int?] = [], device: HostDevice? = nil,
-        tables: [TableLayout], workers: Int = 1, keepers: Int = 1,
+        tables: [TableLayout], workers: Int = 1, keepers: Int = 1, keeperThreads: Int = 1,
         staleness: Staleness = .bulkSynchronous,
         optimizer: OptimizerConfiguration = OptimizerConfiguration(
             rule: .add, learningRate: 0, reduction: .sum),
         blockBytes: Int = 4096, waitTimeout: Duration = .seconds(30)
     ) throws {
         map = ShardMap(tables: tables, keeperCount: keepers, blockBytes: blockBytes)
-        server = try Server(
+        let server = try Server(
             configuration: ServerConfiguration(
-                map: map, workerCount: workers, staleness: staleness, optimizer: optimizer),
+                map: map, workerCount: workers, staleness: staleness, optimizer: optimizer,
+                keeperThreads: keeperThreads),
             keepers: Array(0..<keepers), onFailure: { _, _ in })
+        self.server = server
         var clients: [Client] = []
         for rank in 0..<workers {
             var connections: [[any Connection]] = []
             for keeper in 0..<keepers {
-                let (near, far) = InProcess.pair(names: ("rank \(rank)", "keeper \(keeper)"))
-                try server.serve(far, worker: rank, keeper: keeper, lane: 0, laneCount: 1)
-                connections.append([near])
+                connections.append(
+                    try (0..<keeperThreads).map { lane in
+                        let (near, far) = InProcess.pair(
+                            names: ("rank \(rank)", "keeper \(keeper)"))
+                        try server.serve(
+                            far, worker: rank, keeper: keeper, lane: lane, laneCount: keeperThreads)
+                        return near
+                    })
             }
             let budget = rank < budgets.count ? budgets[rank] : nil
             let own = HostDevice(

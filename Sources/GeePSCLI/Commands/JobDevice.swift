@@ -1,3 +1,4 @@
+import CGeePSShims
 import GeePSCore
 import GeePSDevice
 import GeePSMemory
@@ -26,6 +27,8 @@ struct CUDASource: Sendable {
 struct JobDevice: Sendable {
     /// What computes.
     let target: ComputeTarget
+    /// Threads of each keeper of the process, unless the job says.
+    let keeperThreads: Int
     private let gpu: CUDADevice?
     private let onWarning: @Sendable (String) -> Void
 
@@ -40,10 +43,21 @@ struct JobDevice: Sendable {
         gpu = try Self.gpu(of: job, launch, source, onWarning)
         guard let gpu else {
             target = .host
+            keeperThreads = 1
             return
         }
+        keeperThreads = Self.keeperThreads(
+            cores: Int(geeps_available_cores()),
+            workers: min(launch.worldSize, max(1, try gpu.driver.initialise())))
         let stream = try gpu.makeCUDAStream(name: "compute")
         target = .cuda(try source.compute(stream, job.precision))
+    }
+
+    /// Cores of a GPU's worker are the keeper's and the pullers', which copy what it publishes, half each.
+    ///
+    /// Eight of each move rows at most as fast as a processor's memory does.
+    static func keeperThreads(cores: Int, workers: Int) -> Int {
+        max(1, min(8, cores / workers / 2))
     }
 
     private static func gpu(

@@ -76,6 +76,7 @@ func runTraining(
     let network = preparation.network
     var configuration = job.nodeConfiguration(
         launch: launch, tables: Trainer.tables(of: network), data: preparation.data)
+    configuration.keeperThreads = job.cluster.keeperThreads ?? preparation.device.keeperThreads
     configuration.memory = preparation.plan.flatMap { job.memory?.configuration(for: $0) }
     let node = try Node.join(
         configuration, device: preparation.device.ready(for: preparation, timeline: timeline))

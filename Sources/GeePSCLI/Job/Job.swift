@@ -73,8 +73,10 @@ struct ClusterConfiguration: Hashable, Sendable {
     }
 
     var workers: Int
-    /// Shards of every table, dealt to the workers' processes in turn; each is a thread.
+    /// Shards of every table, dealt to the workers' processes in turn.
     var keepers: Int
+    /// Threads that share the blocks of each; the device's choice when nil.
+    var keeperThreads: Int?
     /// More threads than this have nothing to do in a process.
     static let keepersPerWorkerMaximum = 64
     var transport: Carriage

@@ -346,7 +346,14 @@ extension JobKey {
             values: "An integer of 1 or more, at most 64 a worker",
             fallback: .described("as many as workers"), example: "1",
             meaning:
-                "Shards of every table, a thread each, dealt to the processes in turn. More than one a process help where optimiser steps take longer than layers, as beside a GPU."
+                "Shards of every table, dealt to the processes in turn."),
+        JobKey(
+            section: "cluster", name: "keeper_threads",
+            values: "An integer from 1 to 64, threads",
+            fallback: .described("1; beside a GPU, half of the worker's cores, at most 8"),
+            example: "4",
+            meaning:
+                "Threads that sum and step the rows of each keeper, a part of the blocks each; any number gives the same bits."
         ),
         JobKey(
             section: "cluster", name: "transport",

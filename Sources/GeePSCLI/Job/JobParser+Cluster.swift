@@ -18,6 +18,9 @@ extension JobParser {
                     + "most \(ClusterConfiguration.keepersPerWorkerMaximum) keepers a worker"
             )
         }
+        let keeperThreads =
+            map.has("keeper_threads") ? map.integer("keeper_threads", in: 1...64) : nil
+        _ = map.node("keeper_threads")
         let transport = map.choice(
             "transport", of: ClusterConfiguration.Carriage.allCases.map(\.rawValue),
             default: ClusterConfiguration.Carriage.automatic.rawValue)
@@ -31,7 +34,7 @@ extension JobParser {
         _ = map.node("lanes")
         map.finish()
         return ClusterConfiguration(
-            workers: workers, keepers: keepers,
+            workers: workers, keepers: keepers, keeperThreads: keeperThreads,
             transport: transport.flatMap { .init(rawValue: $0) } ?? .automatic, port: port,
             interface: interface, joinTimeout: joinTimeout ?? .seconds(60), lanes: lanes)
     }

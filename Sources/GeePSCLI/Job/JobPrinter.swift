@@ -217,6 +217,7 @@ extension ClusterConfiguration {
             ("port", "\(port)"), ("interface", quoted(interface)),
             ("join_timeout", joinTimeout.jobText),
         ]
+        if let keeperThreads { pairs.append(("keeper_threads", "\(keeperThreads)")) }
         if let lanes { pairs.append(("lanes", "\(lanes)")) }
         return pairs
     }

@@ -13,6 +13,9 @@ public final class RowMirror: @unchecked Sendable {
     private let event: any DeviceEvent
     private let label: String
     private let copiedBytes = Atomic<UInt64>(0)
+    // Copies whose event was recorded; those of them that are known to be done.
+    private let asked = Atomic<UInt64>(0)
+    private let done = Atomic<UInt64>(0)
 
     init(
         rows: UnsafeMutablePointer<Float>, stay: Placement.Stay, stream: any DeviceStream,
@@ -27,13 +30,30 @@ public final class RowMirror: @unchecked Sendable {
 
     /// Copies `byteCount` bytes of the host's rows, `byteOffset` bytes from the table's begin.
     ///
-    /// The host's rows must not change until `waitUntilIdle` returns.
-    public func update(from source: UnsafeRawPointer, byteOffset: Int, byteCount: Int) {
+    /// From any thread. The host's rows must not change until `wait` for the copy returns.
+    ///
+    /// - Returns: the copy's number, which `wait` takes.
+    @discardableResult
+    public func update(from source: UnsafeRawPointer, byteOffset: Int, byteCount: Int) -> UInt64 {
         stream.copy(
             from: source, to: UnsafeMutableRawPointer(rows) + byteOffset, byteCount: byteCount,
             direction: .hostToDevice, label: label)
         stream.record(event)
         copiedBytes.wrappingAdd(UInt64(byteCount), ordering: .relaxed)
+        // After the record: whoever reads this number finds the event behind as many copies.
+        return asked.wrappingAdd(1, ordering: .acquiringAndReleasing).newValue
+    }
+
+    /// Waits until copy number `copy` is done; bounded by the copies asked for so far.
+    ///
+    /// There is one event for all, so this may wait for later copies, too; what it learns by that spares the
+    /// others' waits.
+    public func wait(forCopy copy: UInt64) {
+        guard copy > done.load(ordering: .acquiring) else { return }
+        let recorded = asked.load(ordering: .acquiring)
+        // A failed copy shows where the rows are used.
+        try? event.wait()
+        done.max(recorded, ordering: .acquiringAndReleasing)
     }
 
     /// Waits until every copy asked for so far is done; bounded by these copies.
