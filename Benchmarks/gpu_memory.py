@@ -15,6 +15,7 @@ import argparse, datetime, json, os, pathlib, platform, statistics, subprocess, 
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLASSES = 16
+WARM_UP = 3  # steps that do not count, on either side
 
 
 def job(options, directory):
@@ -26,9 +27,9 @@ def job(options, directory):
     text += f"""data: {{format: synthetic, samples: {options.batch * 4}, shape: [{options.width}], \
 classes: {CLASSES}, seed: 1, batch_size: {options.batch}}}
 optimizer: {{name: sgd, lr: 1.0e-3}}
-train: {{steps: {options.steps}}}
+train: {{steps: {options.steps + WARM_UP}}}
 memory: {{device: {options.device}}}
-cluster: {{keepers: {options.keepers}}}
+cluster: {{keeper_threads: {options.keeper_threads}}}
 """
     path = pathlib.Path(directory) / "stack.yaml"
     path.write_text(text)
@@ -41,8 +42,9 @@ def geeps(options, path, budget):
     if done.returncode != 0:
         return {"refused": done.stderr.strip()}
     answer = json.loads(done.stdout.strip().splitlines()[-1])
+    steady = answer["steady"]
     return {
-        "samples_per_second": answer["samples_per_second"], "stall_ratio": answer["stall_ratio"],
+        "samples_per_second": steady["samples_per_second"], "stall_ratio": steady["stall_ratio"],
         "device_bytes": answer["memory"]["device_bytes"], "full_bytes": answer["memory"]["full_bytes"],
         "loss": answer["train_loss"],
     }
@@ -94,7 +96,7 @@ def torch_child(options):
         optimizer.zero_grad(set_to_none=True)
         return loss
 
-    for _ in range(3):
+    for _ in range(WARM_UP):
         loss = step()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -144,7 +146,7 @@ def main():
     parser.add_argument("--width", type=int, default=4096)
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--budgets", default="100,60,40,25")
-    parser.add_argument("--keepers", type=int, default=max(1, min(8, (os.cpu_count() or 2) // 2)))
+    parser.add_argument("--keeper-threads", type=int, default=max(1, min(8, (os.cpu_count() or 2) // 2)))
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--timeout", type=int, default=120, help="seconds of one run")
@@ -167,7 +169,7 @@ def main():
     result = {
         "schema": "geeps.gpu_memory/1", "date": datetime.date.today().isoformat(), "machine": platform.node(),
         "device": options.device, "layers": options.layers, "width": options.width, "batch": options.batch,
-        "steps": options.steps, "rounds": options.rounds, "keepers": options.keepers,
+        "steps": options.steps, "rounds": options.rounds, "keeper_threads": options.keeper_threads,
         "geeps": [{"budget_percent": budget, **median(runs[budget])} for budget in budgets],
         "torch": [{"variant": variant, **median(runs[variant])} for variant in variants],
     }

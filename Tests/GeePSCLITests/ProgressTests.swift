@@ -191,14 +191,16 @@ import Testing
         samplesPerSecond: 41234.6, stallRatio: 0.031, bytesSent: 12_400_000,
         bytesReceived: 12_500_000, workers: 2, outputDirectory: "/r\"x", seconds: 3.21,
         epochLosses: [2, 1, 0.0123],
-        timeShares: [.init(name: "read", seconds: 1), .init(name: "compute", seconds: 3)])
+        timeShares: [.init(name: "read", seconds: 1), .init(name: "compute", seconds: 3)],
+        steady: .init(steps: 1347, samplesPerSecond: 42000, stallRatio: 0.03))
 
     @Test func theObjectHasStableKeysAndNoNumberJSONCannotSay() {
         #expect(
             summary.json.text == """
                 {"schema":"geeps.train/1","steps":1350,"epochs":15.0,"train_loss":0.0123,\
                 "test_loss":null,"test_accuracy":0.9805,"samples_per_second":41234.6,\
-                "stall_ratio":0.031,"bytes_sent":12400000,"bytes_received":12500000,"workers":2,\
+                "stall_ratio":0.031,\
+                "steady":{"steps":1347,"samples_per_second":42000.0,"stall_ratio":0.03},"bytes_sent":12400000,"bytes_received":12500000,"workers":2,\
                 "output":"/r\\"x","memory":null}
                 """)
     }

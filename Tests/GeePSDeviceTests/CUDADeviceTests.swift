@@ -1,6 +1,7 @@
 import CUDAEmulator
 import GeePSCore
 import GeePSDevice
+import Glibc
 import Synchronization
 import Testing
 
@@ -29,6 +30,37 @@ import Testing
             try stream.synchronise(deadline: .after(.seconds(10)))
         }
         return values
+    }
+
+    @Test func aTimelineHasTheWorkOfEveryStreamInItsOrder() throws {
+        let timeline = Timeline()
+        let begin = monotonicNanoseconds()
+        try onGPU { _, device in
+            // Made before: it leaves spans all the same.
+            let stream = try device.makeStream(name: "rows")
+            let memory = try device.allocate(byteCount: 4096, for: .localData)
+            stream.fill(memory.floats, with: 1, count: 4, label: "unseen")
+            device.timeline = timeline
+            for index in 0..<100 {
+                stream.fill(memory.floats, with: 1, count: 4, label: "fill \(index)")
+                stream.run(label: "sleep \(index)") { usleep(200) }
+            }
+            _ = try read(stream, memory.address, count: 4)
+            stream.close()
+        }
+        let spans = timeline.spans
+        let expected = (0..<100).flatMap { ["fill \($0)", "sleep \($0)"] } + [""]
+        #expect(spans.map(\.label) == expected)
+        #expect(Set(spans.map(\.track)) == ["cuda:0 rows"])
+        #expect(spans.last?.operation == "copy device to host" && spans.last?.byteCount == 16)
+        for (span, next) in zip(spans, spans.dropFirst()) {
+            #expect(span.startNanoseconds <= span.endNanoseconds)
+            #expect(span.endNanoseconds <= next.startNanoseconds + 10_000)
+        }
+        let sleeps = spans.filter { $0.operation == "host function" }
+        #expect(sleeps.allSatisfy { $0.endNanoseconds - $0.startNanoseconds >= 150_000 })
+        #expect(spans.allSatisfy { $0.startNanoseconds >= begin })
+        #expect((spans.last?.endNanoseconds ?? .max) <= monotonicNanoseconds() + 1_000_000)
     }
 
     @Test(arguments: [nil, Jitter(seed: 3)])

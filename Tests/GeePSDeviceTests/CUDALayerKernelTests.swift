@@ -195,7 +195,7 @@ private struct SoftmaxResults {
     private func isClass(_ sample: Int) -> Bool { 0..<classes ~= Int(labels[sample]) }
 
     private func loss(_ sample: Int) -> Float {
-        isClass(sample) ? -rows[sample][Int(labels[sample])] : 0
+        isClass(sample) ? -rows[sample][Int(labels[sample])] : Float(labels[sample])
     }
 
     private func outcome(_ sample: Int) -> Int32 {

@@ -74,7 +74,7 @@ GEEPS_KERNEL geeps_dropout(
 }
 
 // A thread a sample: its loss (the label's -log p), its outcome (1 when the first of the largest is the
-// label, 0 when not, -1 with loss and gradient 0 when the label is no class) and, unless null, its gradient
+// label, 0 when not, -1 with the label as loss and gradient 0 when the label is no class) and, unless null, its gradient
 // (p - onehot) * scale, which may take the place of the log-probabilities.
 GEEPS_KERNEL geeps_softmax_loss(
     float *gradient, float *GEEPS_RESTRICT losses, int32_t *GEEPS_RESTRICT outcomes,
@@ -86,7 +86,7 @@ GEEPS_KERNEL geeps_softmax_loss(
         int is_class = label >= 0 && label < classes;
         float largest = 0;
         // Before the gradient takes its place.
-        losses[b] = is_class ? -row[label] : 0;
+        losses[b] = is_class ? -row[label] : (float)label;
         for (int64_t c = 0; c < classes; c++) {
             float value = row[c];
             if (c == 0 || value > largest) {

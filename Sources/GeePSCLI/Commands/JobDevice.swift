@@ -92,6 +92,7 @@ struct JobDevice: Sendable {
         let memory = preparation.job.memory
         let budgetBytes = preparation.plan?.problem.budgetBytes
         if let gpu {
+            gpu.timeline = timeline
             try gpu.reserve(
                 byteCount: budgetBytes ?? preparation.plan?.placement.deviceBytes ?? 0)
             return gpu
@@ -100,6 +101,14 @@ struct JobDevice: Sendable {
             limitBytes: budgetBytes, pinnedLimitBytes: memory?.pinnedLimitBytes,
             link: memory?.linkBytesPerSecond.map { LinkEmulation(bytesPerSecond: $0) },
             timeline: timeline, onWarning: onWarning)
+    }
+
+    /// A device of its own for `network` with all its memory in one place, beside the job's.
+    func beside(for network: Network) throws(DeviceError) -> any Device {
+        guard let gpu else { return HostDevice() }
+        // Room for the optimiser's states, which are at most two, and what alignment takes.
+        let states = network.parameters.reduce(0) { $0 + $1.valueCount * 8 + 1024 }
+        return try gpu.sibling(limitBytes: DeviceNetworkMemory.byteCount(of: network) + states)
     }
 
     /// "cuda:0, NVIDIA H200"; nil on the host.

@@ -91,6 +91,10 @@ func runTraining(
             progress: progress, timeline: timeline)
         let summary = try run.run(weights: preparation.weights)
         node.leave()
+        // What is still on the GPU's streams leaves its spans.
+        if timeline != nil {
+            try? network.target.stream?.synchronise(deadline: .after(.seconds(10)))
+        }
         return summary
     } catch {
         throw endAfterFailure(error, node: node, rank: launch.rank)

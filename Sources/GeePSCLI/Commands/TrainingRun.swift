@@ -38,7 +38,8 @@ struct TrainingRun {
         if launch.rank == 0 { try trainer.initialise(weights: weights) }
         let epochs = EpochTable(stepsPerEpoch: trainer.stepsPerEpoch, stepCount: stepCount(trainer))
         let start = monotonicNanoseconds()
-        let losses = try train(trainer, epochs)
+        let watch = SteadyWatch(stepCount: epochs.stepCount)
+        let losses = try train(trainer, epochs, watch)
         let seconds = Double(monotonicNanoseconds() - start) / 1e9
         let final = try trainer.weights()
         let trainLosses = try sumOverRanks(losses, "training loss").enumerated().map { epoch, sum in
@@ -60,6 +61,7 @@ struct TrainingRun {
             bytesSent: UInt64(traffic[0]), bytesReceived: UInt64(traffic[1]),
             workers: launch.worldSize, outputDirectory: output.path, seconds: seconds,
             epochLosses: trainLosses, timeShares: shares(trainer.times),
+            steady: watch.result(samplesPerStep: samplesPerStep * launch.worldSize),
             memory: memorySummary(counters, steps: epochs.stepCount))
         try output.writeSummary(summary)
         return summary
@@ -84,12 +86,15 @@ struct TrainingRun {
     }
 
     /// - Returns: this rank's sum of losses in each epoch.
-    private func train(_ trainer: Trainer, _ epochs: EpochTable) throws -> [Double] {
+    private func train(
+        _ trainer: Trainer, _ epochs: EpochTable, _ watch: SteadyWatch
+    ) throws -> [Double] {
         var losses = [Double](repeating: 0, count: epochs.epochCount)
         var window = LossWindow()
         progress.begin("training", total: epochs.stepCount)
         for step in 0..<epochs.stepCount {
             let result = try trainer.step()
+            watch.note(completed: step + 1, trainer.times)
             let epoch = epochs.epoch(of: step)
             losses[epoch] += result.lossSum
             if !result.meanLoss.isFinite, window.meanLoss.isFinite {

@@ -7,6 +7,24 @@ struct TrainingSummary: Hashable, Sendable {
         var seconds: Double
     }
 
+    /// What training comes to once it runs: without the first steps, which wait for initial values, for
+    /// libraries that load and for memory that is touched first.
+    struct SteadyState: Hashable, Sendable {
+        /// Steps that count.
+        var steps: Int
+        /// Of all workers together.
+        var samplesPerSecond: Double
+        /// As `TrainingSummary.stallRatio`.
+        var stallRatio: Double
+
+        fileprivate var json: JSONValue {
+            .object([
+                "steps": .integer(Int64(steps)), "samples_per_second": .number(samplesPerSecond),
+                "stall_ratio": .number(stallRatio),
+            ])
+        }
+    }
+
     /// Clocks of each worker.
     var steps: Int
     /// Passes over the training data, the last one perhaps unfinished.
@@ -33,6 +51,8 @@ struct TrainingSummary: Hashable, Sendable {
     var epochLosses: [Double] = []
     /// Where rank 0's time went; empty when it was not measured.
     var timeShares: [TimeShare] = []
+    /// nil in a run of few steps.
+    var steady: SteadyState?
     /// What managed memory did on rank 0; nil where memory is not managed.
     var memory: MemorySummary?
 
@@ -47,6 +67,7 @@ struct TrainingSummary: Hashable, Sendable {
             "test_accuracy": testAccuracy.map { .number($0) } ?? .null,
             "samples_per_second": .number(samplesPerSecond),
             "stall_ratio": .number(stallRatio),
+            "steady": steady?.json ?? .null,
             "bytes_sent": .integer(Int64(clamping: bytesSent)),
             "bytes_received": .integer(Int64(clamping: bytesReceived)),
             "workers": .integer(Int64(workers)),

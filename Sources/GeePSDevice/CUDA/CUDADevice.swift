@@ -24,6 +24,9 @@ public final class CUDADevice: Device {
     // For set-up and kernels on the caller's thread; one caller at a time.
     private let ownQueue: CUDAQueue
     private let ownQueueLock = Signal()
+    private let traced = Mutex<Timeline?>(nil)
+    // A hint, looked at for every piece of work of a stream.
+    private let isTraced = Atomic(false)
 
     private struct Memory {
         var limitBytes: Int?
@@ -85,6 +88,15 @@ public final class CUDADevice: Device {
 
     /// Makes the device's context current for the calling thread; quick when it is.
     public func makeCurrent() throws(DeviceError) { try context.makeCurrent() }
+
+    /// Where streams leave spans, those made before too; set before there is work to be seen.
+    public var timeline: Timeline? {
+        get { isTraced.load(ordering: .acquiring) ? traced.withLock { $0 } : nil }
+        set {
+            traced.withLock { $0 = newValue }
+            isTraced.store(newValue != nil, ordering: .releasing)
+        }
+    }
 
     // MARK: Memory
 

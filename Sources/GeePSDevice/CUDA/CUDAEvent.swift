@@ -119,7 +119,7 @@ final class CUDATimer: StreamTimer {
     }
 
     private func record(_ event: geeps_cu_event) {
-        stream.perform(label: "") { handle throws(DeviceError) in
+        stream.perform(nil, label: "") { handle throws(DeviceError) in
             try stream.device.context.check(
                 stream.device.driver.functions.cuEventRecord(event, handle), "cuEventRecord",
                 "record an event")

@@ -17,6 +17,8 @@ public final class CUDAStream: DeviceStream {
     let failure: StreamFailure
     private let queue: CUDAQueue
     private let isClosed = Atomic(false)
+    // Made at the first work that is to leave a span.
+    private let trace = Mutex<CUDATrace?>(nil)
 
     init(name: String, device: CUDADevice) throws(DeviceError) {
         self.name = name
@@ -37,16 +39,39 @@ public final class CUDAStream: DeviceStream {
     public func perform(
         label: String, _ body: (geeps_cu_stream) throws(DeviceError) -> Void
     ) {
+        perform("compute", label: label, body)
+    }
+
+    /// The same, as a timeline shows it: `operation` is nil for what is not worth a span.
+    func perform(
+        _ operation: String?, label: String, byteCount: Int = 0,
+        _ body: (geeps_cu_stream) throws(DeviceError) -> Void
+    ) {
         // Relaxed: who closes a stream has seen to it that nobody uses it any more.
         precondition(
             !isClosed.load(ordering: .relaxed), "stream \(name) was closed and got work afterwards")
         guard !failure.isSet else { return }
         do throws(DeviceError) {
             try device.context.makeCurrent()
-            try body(queue.handle)
+            guard let operation, let trace = try currentTrace() else { return try body(handle) }
+            try trace.around(handle, operation: operation, label: label, byteCount: byteCount) {
+                () throws(DeviceError) in try body(handle)
+            }
         } catch {
             let what = label.isEmpty ? "" : "\(label): "
             failure.note(DeviceError(error.code, "stream \(name): \(what)\(error.message)"))
+        }
+    }
+
+    private func currentTrace() throws(DeviceError) -> CUDATrace? {
+        guard let timeline = device.timeline else { return nil }
+        return try trace.withLock { trace throws(DeviceError) in
+            if trace == nil {
+                trace = try CUDATrace(
+                    device.context, handle: handle, name: "\(device.name) \(name)",
+                    timeline: timeline)
+            }
+            return trace
         }
     }
 
@@ -67,7 +92,9 @@ public final class CUDAStream: DeviceStream {
         direction: CopyDirection, label: String
     ) {
         precondition(byteCount >= 0, "asked to copy \(byteCount) bytes")
-        perform(label: label) { _ throws(DeviceError) in
+        perform(
+            "copy \(direction.rawValue)", label: label, byteCount: byteCount
+        ) { _ throws(DeviceError) in
             try queue.copy(from: source, to: target, byteCount: byteCount, direction: direction)
             device.countCopy(from: source, to: target, byteCount: byteCount, direction: direction)
         }
@@ -75,7 +102,7 @@ public final class CUDAStream: DeviceStream {
 
     /// Sets `byteCount` bytes to zero.
     public func zero(_ target: UnsafeMutableRawPointer, byteCount: Int, label: String) {
-        perform(label: label) { _ throws(DeviceError) in
+        perform("kernel", label: label) { _ throws(DeviceError) in
             try queue.zero(target, byteCount: byteCount)
         }
     }
@@ -84,7 +111,7 @@ public final class CUDAStream: DeviceStream {
     public func fill(
         _ target: UnsafeMutablePointer<Float>, with value: Float, count: Int, label: String
     ) {
-        perform(label: label) { _ throws(DeviceError) in
+        perform("kernel", label: label) { _ throws(DeviceError) in
             try queue.fill(target, with: value, count: count)
         }
     }
@@ -94,7 +121,7 @@ public final class CUDAStream: DeviceStream {
         _ source: UnsafePointer<Float>, indexes: UnsafePointer<UInt32>, count: Int, rowWidth: Int,
         into target: UnsafeMutablePointer<Float>, label: String
     ) {
-        perform(label: label) { _ throws(DeviceError) in
+        perform("kernel", label: label) { _ throws(DeviceError) in
             try queue.gatherRows(
                 source, indexes: indexes, count: count, rowWidth: rowWidth, into: target)
         }
@@ -105,7 +132,7 @@ public final class CUDAStream: DeviceStream {
         _ source: UnsafePointer<Float>, indexes: UnsafePointer<UInt32>, count: Int, rowWidth: Int,
         into target: UnsafeMutablePointer<Float>, label: String
     ) {
-        perform(label: label) { _ throws(DeviceError) in
+        perform("kernel", label: label) { _ throws(DeviceError) in
             try queue.scatterAddRows(
                 source, indexes: indexes, count: count, rowWidth: rowWidth, into: target)
         }
@@ -116,7 +143,7 @@ public final class CUDAStream: DeviceStream {
         _ source: UnsafePointer<Float>, count: Int, into target: UnsafeMutablePointer<Float>,
         label: String
     ) {
-        perform(label: label) { _ throws(DeviceError) in
+        perform("kernel", label: label) { _ throws(DeviceError) in
             try queue.add(source, count: count, into: target)
         }
     }
@@ -125,7 +152,7 @@ public final class CUDAStream: DeviceStream {
     public func scale(
         _ target: UnsafeMutablePointer<Float>, by factor: Float, count: Int, label: String
     ) {
-        perform(label: label) { _ throws(DeviceError) in
+        perform("kernel", label: label) { _ throws(DeviceError) in
             try queue.scale(target, by: factor, count: count)
         }
     }
@@ -134,7 +161,7 @@ public final class CUDAStream: DeviceStream {
     ///
     /// - Complexity: one allocation, which carries the closure to that thread.
     public func run(label: String, _ body: @escaping @Sendable () throws(DeviceError) -> Void) {
-        perform(label: label) { handle throws(DeviceError) in
+        perform("host function", label: label) { handle throws(DeviceError) in
             let work = Unmanaged.passRetained(HostWork(body, label: label, failure: failure))
             let status = device.driver.functions.cuLaunchHostFunc(
                 handle, { HostWork.perform($0) }, work.toOpaque())
@@ -157,7 +184,7 @@ public final class CUDAStream: DeviceStream {
     public func record(_ event: any DeviceEvent) {
         let event = own(event)
         event.noteRecord(by: failure)
-        perform(label: "") { handle throws(DeviceError) in
+        perform(nil, label: "") { handle throws(DeviceError) in
             try device.context.check(
                 device.driver.functions.cuEventRecord(event.handle, handle), "cuEventRecord",
                 "record an event")
@@ -168,7 +195,7 @@ public final class CUDAStream: DeviceStream {
     public func wait(for event: any DeviceEvent) {
         let event = own(event)
         if let source = event.source, source !== failure { failure.depend(on: source) }
-        perform(label: "") { handle throws(DeviceError) in
+        perform(nil, label: "") { handle throws(DeviceError) in
             try device.context.check(
                 device.driver.functions.cuStreamWaitEvent(handle, event.handle, 0),
                 "cuStreamWaitEvent", "wait for an event")
@@ -195,6 +222,7 @@ public final class CUDAStream: DeviceStream {
             failure.note(device.driver.error(status, "cuStreamSynchronize", "stream \(name)"))
         }
         try failure.check()
+        trace.withLock { $0 }?.collect()
     }
 
     /// Does what is queued, then ends the stream; idempotent.
@@ -203,6 +231,7 @@ public final class CUDAStream: DeviceStream {
         guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
         guard (try? device.context.makeCurrent()) != nil else { return }
         _ = device.driver.functions.cuStreamSynchronize(queue.handle)
+        trace.withLock { $0 }?.collect()
         _ = device.driver.functions.cuStreamDestroy_v2(queue.handle)
     }
 

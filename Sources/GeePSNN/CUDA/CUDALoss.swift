@@ -25,7 +25,8 @@ final class CUDALoss {
     /// - Parameters:
     ///   - gradient: `[B, classes]`, overwritten with `(softmax - onehot) / B`.
     ///   - logProbabilities: room for `[B, classes]`; may be the memory of `gradient`.
-    ///   - results: `[B]` losses, then `[B]` outcomes: 1 right, 0 wrong, -1 a label that is no class.
+    ///   - results: `[B]` losses, then `[B]` outcomes: 1 right, 0 wrong, -1 a label that is no class, which
+    ///     stands where the loss would.
     func run(
         logits values: UnsafePointer<Float>, labels: UnsafePointer<Int32>,
         gradient: UnsafeMutablePointer<Float>?, logProbabilities: UnsafeMutablePointer<Float>,
@@ -59,7 +60,7 @@ extension Network {
             guard outcomes[sample] >= 0 else {
                 throw NNError(
                     .data,
-                    "sample \(sample) of the batch: found a label that is no class, expected 0 to "
+                    "sample \(sample) of the batch: found label \(Int(losses[sample])), expected 0 to "
                         + "\(classCount - 1), because the model ends in \(classCount) values")
             }
             result.lossSum += Double(losses[sample])

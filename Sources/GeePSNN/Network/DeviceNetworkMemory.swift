@@ -10,8 +10,9 @@ public final class DeviceNetworkMemory {
     private let stream: any DeviceStream
     private let memory: SharedBuffer
     private let table: UnsafeMutablePointer<UnsafeMutableRawPointer?>
-    private let parameters: [UnsafeMutablePointer<Float>]
-    private let gradients: [UnsafeMutablePointer<Float>]
+    /// Values and gradients of the layers with parameters, in device memory.
+    let parameters: [UnsafeMutablePointer<Float>]
+    let gradients: [UnsafeMutablePointer<Float>]
     private let timeout = Duration.seconds(120)
 
     /// Bytes of device memory that it takes for `network`.
@@ -114,8 +115,11 @@ public final class DeviceNetworkMemory {
         }
     }
 
-    /// Puts one step on the stream.
-    func run(_ step: NetworkStep, noise: NoiseKey) throws(NNError) {
+    /// Where tensor `index` is.
+    func address(ofTensor index: Int) -> UnsafeMutableRawPointer? { table[index] }
+
+    /// Puts one step on the stream; `runIteration` puts all of them there.
+    public func run(_ step: NetworkStep, noise: NoiseKey) throws(NNError) {
         var lent = StepMemory(tensors: UnsafePointer(table), noise: noise)
         lent.parameters = step.parametersRead.map { UnsafePointer(parameters[$0]) }
         lent.parameterGradients = step.parametersUpdated.map { gradients[$0] }

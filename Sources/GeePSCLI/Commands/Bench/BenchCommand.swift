@@ -9,13 +9,14 @@ struct BenchCommand: ParsableCommand {
         abstract:
             "Measures this machine: transports, kernels, layers, and the parameter server itself.",
         discussion: """
-            Each command but layers and device prints one JSON object. Times are medians in milliseconds. Machines that are \
+            Each command but layers, device and overhead prints one JSON object. Times are medians in milliseconds. Machines that are \
             shared are noisy: compare runs made in turn, and their ratios (make bench does).
 
             EXAMPLES
               geeps bench exchange --bytes 4200000 --transport tcp
               geeps bench exchange --bytes 67000000 --workers 2 --transport shared-memory
               geeps bench step --batch 32 --workers 2
+              geeps bench overhead Examples/digits.yaml
               geeps bench memory --budget 35%
               geeps bench layers Examples/digits.yaml
               geeps bench kernels
@@ -23,8 +24,8 @@ struct BenchCommand: ParsableCommand {
               geeps bench net
             """,
         subcommands: [
-            ExchangeBench.self, SparseBench.self, StepBench.self, MemoryBench.self,
-            LayerBench.self, KernelBench.self, DeviceBench.self, NetBench.self,
+            ExchangeBench.self, SparseBench.self, StepBench.self, OverheadBench.self,
+            MemoryBench.self, LayerBench.self, KernelBench.self, DeviceBench.self, NetBench.self,
         ])
 }
 

@@ -13,12 +13,13 @@ struct LayerBench: ParsableCommand {
             and a link the planner knows what a copy costs and what computing again costs.
 
             It computes with as many threads as each of the job's workers will have on this machine; \
-            OMP_NUM_THREADS says otherwise.
+            OMP_NUM_THREADS says otherwise. On a GPU it measures by the GPU's own clock.
 
             EXAMPLES
               geeps bench layers Examples/digits.yaml
               geeps bench layers job.yaml --runs 50 --output /tmp/job.layers.json
               geeps bench layers job.yaml --set data.batch_size=64 --json | jq .steps
+              geeps bench layers job.yaml --set memory.device=cuda
               OMP_NUM_THREADS=4 geeps bench layers job.yaml
             """)
 
@@ -55,14 +56,114 @@ struct LayerBench: ParsableCommand {
         let loader = JobLoader(
             file: job, assignments: assignments, workers: nil, defaultWorkers: 1, checksPaths: false
         )
-        let network = try PlanCommand.network(of: try loader.load())
-        let times = try LayerMeasurement(network).times(runs: runs)
-        let path = output ?? LayerTimes.path(besideJob: job)
+        let job = try loader.load()
+        let device = try JobDevice(job, launch: .alone, source: .system) { warning in
+            writeError("geeps: \(warning)\n")
+        }
+        let network = try PlanCommand.network(of: job, on: device.target)
+        let times = try measure(network, on: device)
+        let path = output ?? LayerTimes.path(besideJob: self.job)
         try times.write(to: path)
         if json { return writeOutput(times.json.text + "\n") }
-        let name = job.split(separator: "/").last.map(String.init) ?? job
+        let name = self.job.split(separator: "/").last.map(String.init) ?? self.job
         writeOutput(LayerTable(times, of: network).text(title: name, runs: runs))
         writeOutput("\nwritten to \(path)\n")
+    }
+
+    private func measure(_ network: Network, on device: JobDevice) throws -> LayerTimes {
+        guard let stream = network.target.stream, let timer = stream.makeTimer() else {
+            return try LayerMeasurement(network).times(runs: runs)
+        }
+        let memory = try DeviceNetworkMemory(network, on: device.beside(for: network))
+        let name = device.description ?? "GPU"
+        return try StreamLayerMeasurement(network, memory, stream, timer).times(
+            runs: runs, deviceName: name)
+    }
+}
+
+/// The numbers that are computed with instead of data.
+struct LayerBatch {
+    let images: [Float]
+    let labels: [Int32]
+
+    /// A fixed sequence below 1 in magnitude: Knuth's multiplier spreads it.
+    init(of network: Network) {
+        images = (0..<(network.batchSize * network.input.count)).map { index in
+            Float(Int32(truncatingIfNeeded: index &* 2_654_435_761)) / 0x1p31
+        }
+        labels = (0..<network.batchSize).map { Int32($0 % network.classCount) }
+    }
+}
+
+extension LayerTimes {
+    /// The medians of steps that `time` measures in turn, after an iteration that does not count.
+    init<E: Error>(
+        of network: Network, runs: Int, threads: Int, computedBy name: String,
+        _ time: (NetworkStep) throws(E) -> UInt64
+    ) throws(E) {
+        var samples = network.steps.map { _ in [UInt64]() }
+        for run in 0...runs {
+            for (index, step) in network.steps.enumerated() {
+                let time = try time(step)
+                if run > 0 { samples[index].append(time) }
+            }
+        }
+        self.init(
+            fingerprint: LayerTimes.fingerprint(of: network), batchSize: network.batchSize,
+            threads: threads, cpu: name,
+            steps: zip(network.steps, samples).map { step, samples in
+                let median = samples.sorted()[samples.count / 2]
+                return .init(
+                    name: network.name(of: step),
+                    nanoseconds: min(median, LayerTimes.nanosecondsMaximum))
+            })
+    }
+}
+
+/// A network in the memory of a stream's device, measured step by step by the device's clock.
+struct StreamLayerMeasurement {
+    private let network: Network
+    private let memory: DeviceNetworkMemory
+    private let stream: any DeviceStream
+    private let timer: any StreamTimer
+
+    init(
+        _ network: Network, _ memory: DeviceNetworkMemory, _ stream: any DeviceStream,
+        _ timer: any StreamTimer
+    ) {
+        self.network = network
+        self.memory = memory
+        self.stream = stream
+        self.timer = timer
+    }
+
+    /// The median time of every step.
+    func times(runs: Int, deviceName: String) throws -> LayerTimes {
+        try memory.write(
+            parameters: network.parameters.map { parameters in
+                var values = [Float](repeating: 0, count: parameters.valueCount)
+                values.withUnsafeMutableBufferPointer { buffer in
+                    guard let start = buffer.baseAddress else { return }
+                    Initializer.fill(start, for: parameters, seed: 1)
+                }
+                return values
+            })
+        let batch = LayerBatch(of: network)
+        return try LayerTimes(of: network, runs: runs, threads: 1, computedBy: deviceName) { step in
+            // Copies of data are the planner's to count.
+            if step.kind == .load {
+                try memory.write(
+                    tensor: network.inputTensor, batch.images.withUnsafeBytes { Array($0) })
+                try memory.write(
+                    tensor: network.labelsTensor, batch.labels.withUnsafeBytes { Array($0) })
+                return 0
+            }
+            timer.start()
+            try memory.run(step, noise: NoiseKey(seed: 1))
+            timer.stop()
+            try stream.synchronise()
+            return timer.takeNanoseconds()
+        }
     }
 }
 
@@ -70,8 +171,7 @@ struct LayerBench: ParsableCommand {
 final class LayerMeasurement {
     private let network: Network
     private let memory: NetworkMemory
-    private let batch: [Float]
-    private let labels: [Int32]
+    private let batch: LayerBatch
     /// By parameter.
     private var values: [UnsafeMutablePointer<Float>] = []
     private var gradients: [UnsafeMutablePointer<Float>] = []
@@ -79,11 +179,7 @@ final class LayerMeasurement {
     init(_ network: Network) {
         self.network = network
         memory = NetworkMemory(network)
-        // A fixed sequence of numbers below 1 in magnitude: Knuth's multiplier spreads them.
-        batch = (0..<memory.input.count).map { index in
-            Float(Int32(truncatingIfNeeded: index &* 2_654_435_761)) / 0x1p31
-        }
-        labels = (0..<network.batchSize).map { Int32($0 % network.classCount) }
+        batch = LayerBatch(of: network)
         for parameters in network.parameters {
             let value = Self.zeros(parameters.valueCount)
             Initializer.fill(value, for: parameters, seed: 1)
@@ -96,29 +192,16 @@ final class LayerMeasurement {
 
     /// The median time of every step, after an iteration that does not count.
     func times(runs: Int) throws(NNError) -> LayerTimes {
-        var samples = network.steps.map { _ in [UInt64]() }
-        for run in 0...runs {
-            for (index, step) in network.steps.enumerated() {
-                let time = try time(step)
-                if run > 0 { samples[index].append(time) }
-            }
-        }
-        return LayerTimes(
-            fingerprint: LayerTimes.fingerprint(of: network), batchSize: network.batchSize,
-            threads: LayerTimes.threadsOfThisProcess, cpu: LayerTimes.cpuOfThisMachine,
-            steps: zip(network.steps, samples).map { step, samples in
-                let median = samples.sorted()[samples.count / 2]
-                return .init(
-                    name: network.name(of: step),
-                    nanoseconds: min(median, LayerTimes.nanosecondsMaximum))
-            })
+        try LayerTimes(
+            of: network, runs: runs, threads: LayerTimes.threadsOfThisProcess,
+            computedBy: LayerTimes.cpuOfThisMachine, time)
     }
 
     private func time(_ step: NetworkStep) throws(NNError) -> UInt64 {
         let start = monotonicNanoseconds()
         if step.kind == .load {
-            _ = memory.input.update(fromContentsOf: batch)
-            _ = memory.labels.update(fromContentsOf: labels)
+            _ = memory.input.update(fromContentsOf: batch.images)
+            _ = memory.labels.update(fromContentsOf: batch.labels)
         } else {
             var lent = StepMemory(tensors: memory.tensors, noise: NoiseKey(seed: 1))
             lent.parameters = step.parametersRead.map { UnsafePointer(values[$0]) }

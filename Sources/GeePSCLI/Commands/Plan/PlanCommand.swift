@@ -140,7 +140,9 @@ struct PlanCommand: ParsableCommand {
     }
 
     /// The network of `job` for one worker's batch; of the data only the shape is read.
-    static func network(of job: Job) throws(NNError) -> Network {
+    static func network(
+        of job: Job, on target: ComputeTarget = .host
+    ) throws(NNError) -> Network {
         let shape: Shape
         var classCount = 10
         switch job.data.source {
@@ -158,7 +160,8 @@ struct PlanCommand: ParsableCommand {
         ThreadChoice.apply(
             model: model, input: shape, batchSize: job.data.batchSize,
             workers: job.cluster.workers)
-        return try Network(model, input: shape, batchSize: job.data.batchSize)
+        return try Network(
+            model, input: shape, batchSize: job.data.batchSize, purpose: .training, on: target)
     }
 }
 
