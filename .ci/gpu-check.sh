@@ -56,6 +56,9 @@ step digits_cuda_budget 40 bash -c "train '$here/Examples/budget.yaml' cuda --se
 for precision in float32 tf32 bf16; do
     step "wide_$precision" 30 bash -c "train '$here/Examples/wide.yaml' cuda --set train.precision=$precision"
 done
+step overhead 60 "$geeps" bench overhead "$here/Examples/wide.yaml" --set memory.device=cuda --json
+step layers 30 "$geeps" bench layers "$here/Examples/wide.yaml" --set memory.device=cuda --json \
+    --output "$work/wide.layers.json"
 python=$(command -v python3 || true)
 if [ -n "$python" ] && "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
     step memory 240 "$python" "$here/Benchmarks/gpu_memory.py" --geeps "$geeps" --rounds 1 --timeout 60
