@@ -153,7 +153,7 @@ struct TrainingRun {
 
 extension OptimizerConfiguration {
     /// What workers multiply their gradients by: where keepers only add, the step is made by the worker.
-    fileprivate var updateScale: (@Sendable (UInt64) -> Double)? {
+    var updateScale: (@Sendable (UInt64) -> Double)? {
         guard case .add = rule else { return nil }
         return { -self.learningRate(at: $0) }
     }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import GeePSCore
+import GeePSDevice
 import GeePSNN
 
 /// `geeps bench layers`.

@@ -52,7 +52,8 @@ struct OverheadBench: ParsableCommand {
 
     func run() throws {
         let loader = JobLoader(
-            file: job, assignments: assignments, workers: 1, defaultWorkers: 1)
+            file: job, assignments: assignments, workers: 1, defaultWorkers: 1,
+            checksPaths: true)
         let job = try loader.load()
         guard job.batchesPerClock == 1 else {
             throw CLIError(
