@@ -42,7 +42,8 @@ extension SystemTests {
             #expect(
                 json.keys.sorted() == [
                     "bytes_received", "bytes_sent", "epochs", "memory", "output",
-                    "samples_per_second", "schema", "stall_ratio", "steady", "steps", "test_accuracy",
+                    "samples_per_second", "schema", "stall_ratio", "steady", "steps",
+                    "test_accuracy",
                     "test_loss", "train_loss",
                     "workers",
                 ])
