@@ -16,7 +16,7 @@ import Testing
         ("maximum", .maxPooling(kernel: 2, stride: 2, padding: 0)),
         ("conv2", .convolution(out: 3, kernel: 2, stride: 1, padding: 0)), ("tanh", .tanh),
         ("mean", .averagePooling(kernel: 2, stride: 1, padding: 0)),
-        ("dropout", .dropout(probability: 0.3)), ("fc1", .linear(out: 6)), ("sigmoid", .sigmoid),
+        ("fc1", .linear(out: 6)), ("dropout", .dropout(probability: 0.3)), ("sigmoid", .sigmoid),
         ("fc2", .linear(out: 4)),
     ].map { LayerConfiguration(name: $0, kind: $1) }
 
