@@ -6,6 +6,20 @@ import Testing
 
 @testable import GeePSCLI
 
+extension CUDASource {
+    /// What `emulator` has.
+    init(_ emulator: CUDAEmulator) {
+        self.init(
+            driver: { () throws(DeviceError) in emulator.cudaDriver },
+            kernels: { emulator.kernelSource },
+            compute: { (stream, precision) throws(NNError) in
+                try CUDACompute(
+                    stream: stream, cublas: emulator.cublas, cudnn: emulator.cudnn,
+                    precision: precision)
+            })
+    }
+}
+
 /// What `geeps train` does with a GPU: the emulated driver, cuBLAS and cuDNN, which must have nothing to find.
 @Suite struct CUDATrainingTests {
     private struct Outcome {
@@ -63,18 +77,6 @@ import Testing
             fullBytes: plan.fullBytes, leastBytes: plan.leastBytes)
     }
 
-    /// Where a job takes CUDA from in `emulator`.
-    private static func source(_ emulator: CUDAEmulator) -> CUDASource {
-        CUDASource(
-            driver: { () throws(DeviceError) in emulator.cudaDriver },
-            kernels: { emulator.kernelSource },
-            compute: { (stream, precision) throws(NNError) in
-                try CUDACompute(
-                    stream: stream, cublas: emulator.cublas, cudnn: emulator.cudnn,
-                    precision: precision)
-            })
-    }
-
     /// Trains on an emulated GPU and expects it to find nothing.
     private static func runOnGPU(
         budget: String, train: String = "", _ prepare: (CUDAEmulator) -> Void = { _ in }
@@ -86,11 +88,21 @@ import Testing
             outcome = Result {
                 try run(
                     memory: "device: cuda, budget: \(budget)", train: train,
-                    cuda: source(emulator))
+                    cuda: CUDASource(emulator))
             }
         }
         #expect(findings == [])
         return try #require(outcome).get()
+    }
+
+    /// How often each function of the libraries is called.
+    private static func callCounts() throws -> [String: Int] {
+        var emulator: CUDAEmulator?
+        _ = try runOnGPU(budget: "60%") { emulator = $0 }
+        let calls = try #require(emulator).calls.filter {
+            $0.hasPrefix("cudnn") || $0.hasPrefix("cublas")
+        }
+        return Dictionary(calls.map { ($0, 1) }, uniquingKeysWith: +)
     }
 
     private static func difference(_ a: Outcome, _ b: Outcome) -> Float {
@@ -132,5 +144,16 @@ import Testing
         }
         let message = error.flatMap { ErrorReport.make($0)?.message } ?? ""
         #expect(message.contains(words), "\(message)")
+    }
+
+    @Test func everyFunctionThatFailsAtLastEndsTheRunAndLeavesNothing() throws {
+        for (function, count) in try Self.callCounts() where !function.contains("Destroy") {
+            let error = #expect(throws: (any Error).self, "\(function)") {
+                try Self.runOnGPU(budget: "60%") { $0.fail(function, onCall: count, with: 4000) }
+            }
+            let message = error.flatMap { ErrorReport.make($0)?.message } ?? ""
+            #expect(message.contains("could not"), "\(function): \(message)")
+            #expect(message.contains("(status 4000)"), "\(function): \(message)")
+        }
     }
 }

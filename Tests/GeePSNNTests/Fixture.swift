@@ -107,7 +107,11 @@ final class Bench {
     @discardableResult func run(
         where select: (NetworkStep.Kind) -> Bool = { _ in true }
     ) throws(NNError) -> BatchResult? {
-        let steps = network.steps.filter { select($0.kind) }
+        try run(network.steps.filter { select($0.kind) })
+    }
+
+    /// Runs `steps`; returns the loss step's result.
+    @discardableResult func run(_ steps: [NetworkStep]) throws(NNError) -> BatchResult? {
         if let mirror { return try mirror.run(steps, of: self) }
         var result: BatchResult?
         for step in steps {
