@@ -9,7 +9,8 @@ import Testing
 @Suite struct SelfTestTests {
     @Test(arguments: ["device", "layers", "memory"])
     func everyCaseHoldsOnAGPU(_ suite: String) throws {
-        let cases = SelfTest.cases.filter { $0.suite == suite }
+        // Trainings under budgets take minutes on one core, and `CUDATrainingTests` has shorter ones.
+        let cases = SelfTest.cases.filter { $0.suite == suite && !$0.name.contains("budget") }
         #expect(!cases.isEmpty)
         let findings = try CUDAEmulator.findings { emulator in
             let gpu = try emulator.makeDevice(limitBytes: 16 << 20)

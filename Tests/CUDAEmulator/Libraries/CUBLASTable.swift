@@ -89,11 +89,11 @@ private struct Matrix: Sendable {
     }
 
     /// Its values, `[rows, columns]` after the operation, a row behind the other.
-    func rounded(_ rounding: Rounding) -> [Float] {
-        let (height, width) = isTransposed ? (columns, rows) : (rows, columns)
+    func rounded(_ rounding: Rounding) -> ValueCopy {
+        let width = isTransposed ? rows : columns
         let (rowStep, columnStep) = isTransposed ? (stride, 1) : (1, stride)
-        return (0..<height).flatMap { row in
-            (0..<width).map { rounding(values.start[row * rowStep + $0 * columnStep]) }
+        return ValueCopy(rows * columns) {
+            rounding(values.start[$0 / width * rowStep + $0 % width * columnStep])
         }
     }
 }
@@ -138,7 +138,8 @@ extension LibraryCall {
             writes: c.places + (workspace.map { [$0.buffer] } ?? [])
         ) {
             workspace?.scribble()
-            let (first, second) = (a.rounded(rounding), b.rounded(rounding))
+            let factors = (a.rounded(rounding), b.rounded(rounding))
+            let (first, second) = (factors.0.values.start, factors.1.values.start)
             let inner = a.isTransposed ? a.rows : a.columns
             for column in 0..<c.columns {
                 for row in 0..<c.rows {

@@ -280,7 +280,9 @@ extension LibraryCall {
             changed: blend.changed(target)
         ) {
             workspace?.scribble()
-            let sums = shape.sums(pass, rounding(reads[0]), rounding(reads[1]), target.count)
+            let factors = (rounding.copy(reads[0]), rounding.copy(reads[1]))
+            let sums = shape.sums(
+                pass, factors.0.values.start, factors.1.values.start, target.count)
             blend.store(sums, target)
             workspace?.scribble()
         }
@@ -293,10 +295,12 @@ extension LibraryCall {
 extension ConvolutionShape {
     /// Sums of products of the two that are given, in the order of `LibraryCall.convolve`.
     fileprivate func sums(
-        _ pass: ConvolutionPass, _ first: [Float], _ second: [Float], _ count: Int
+        _ pass: ConvolutionPass, _ first: UnsafePointer<Float>, _ second: UnsafePointer<Float>,
+        _ count: Int
     ) -> [Double] {
         var sums = [Double](repeating: 0, count: count)
-        sums.withUnsafeMutableBufferPointer { sums in
+        sums.withUnsafeMutableBufferPointer { buffer in
+            guard let sums = buffer.baseAddress else { return }
             switch pass {
             case .forward:
                 forEachProduct { sums[$2] += Double(first[$0]) * Double(second[$1]) }

@@ -64,9 +64,19 @@ enum Rounding: Sendable {
         return Float(bitPattern: ((bits + half) >> droppedBits) << droppedBits)
     }
 
-    func callAsFunction(_ values: Values) -> [Float] {
-        UnsafeBufferPointer(start: values.start, count: values.count).map { self($0) }
+    func copy(_ values: Values) -> ValueCopy { ValueCopy(values.count) { self(values.start[$0]) } }
+}
+
+/// Values of the emulator's own.
+final class ValueCopy {
+    let values: Values
+
+    init(_ count: Int, _ value: (Int) -> Float) {
+        values = Values(start: .allocate(capacity: count), count: count)
+        for index in 0..<count { (values.start + index).initialize(to: value(index)) }
     }
+
+    deinit { values.start.deallocate() }
 }
 
 /// A product of matrices, or a convolution, that was put on a stream.
