@@ -95,7 +95,8 @@ extension ManagedMemory {
             try wait(for: outStream)
         case .none, .lost:
             throw AccessError(
-                .contentLost, "nothing was kept of local data \(local.name) that could be read back")
+                .contentLost, "nothing was kept of local data \(local.name) that could be read back"
+            )
         }
     }
 }

@@ -17,8 +17,11 @@ extension SystemTests {
                     return "{layers: [\(hidden.joined(separator: ", ")), "
                         + "{name: last, type: linear, out: 10}]}"
                 case .cnn:
+                    // Running statistics are state that lives on from clock to clock.
+                    let norms = [3: "{name: n3, type: batch_norm}, ", 5: "{type: lrn, size: 3}, "]
                     let hidden = (0..<11).map {
                         "{name: c\($0), type: conv, out: 8, kernel: 3, pad: 1}, "
+                            + (norms[$0] ?? "")
                             + "{type: \($0 % 3 == 1 ? "tanh" : "relu")}"
                     }
                     return

@@ -9,7 +9,8 @@ struct ResponseRule: Hashable, Sendable {
 
     /// - Throws: `.model` where a number is out of range.
     func check(layer: String) throws(NNError) {
-        try checkNumber(1...Self.sizeMaximum ~= size, "size", "\(size)", "1 to \(Self.sizeMaximum)", layer)
+        try checkNumber(
+            1...Self.sizeMaximum ~= size, "size", "\(size)", "1 to \(Self.sizeMaximum)", layer)
         try checkNumber(
             alpha >= 0 && alpha.isFinite, "alpha", "\(alpha)", "a number of 0 or more", layer)
         try checkNumber(
