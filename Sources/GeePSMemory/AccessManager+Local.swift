@@ -91,7 +91,7 @@ extension ManagedMemory {
             try settleApplication()
             outStream.copy(
                 from: run.stays[stay].address, to: target, byteCount: local.byteCount,
-                direction: .deviceToHost, label: local.name)
+                direction: .deviceToHost, label: "\(local.name) read back")
             try wait(for: outStream)
         case .none, .lost:
             throw AccessError(
