@@ -45,7 +45,7 @@ let package = Package(
             name: "GeePSNN",
             dependencies: [
                 "GeePSCore", "GeePSDevice", "GeePSMemory", "GeePSClient", "Safetensors", "CDNNL",
-                "CZlib", "CGeePSShims",
+                "CZlib", "CGeePSKernels", "CGeePSShims",
             ]),
         .target(name: "GeePSSimulation", dependencies: ["GeePSCore"]),
 

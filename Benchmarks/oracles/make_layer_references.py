@@ -7,6 +7,10 @@ Made with torch 2.13.0+cpu; the numbers come from torch's float64, rounded once 
 Format: records to the end of the file. A record is u32 length of the name, the name (ASCII), u32 rank, u32
 dimensions, then float32 values, row-major; all little-endian. Labels are stored as float32.
 
+A normalisation's records have <case>/<buffer> (before), <case>/<buffer>.after (three batches, of which input to
+gradients are the last) and <case>/evaluated (what the last input gives in evaluation then) besides; the other two
+batches are <case>/input0 and <case>/input1.
+
 A layer's records are <case>/input, <case>/<parameter>, <case>/output, <case>/output_gradient (random),
 <case>/input_gradient and <case>/<parameter>.gradient. A network's are the same with <case>/labels and
 <case>/loss (mean) in place of the output's gradient.
@@ -51,6 +55,28 @@ def layer(case, module, shape):
     put(f"{case}/input_gradient", x.grad)
 
 
+def normalisation(case, module, shape):
+    """Three batches in training, the last with gradients, then the last input in evaluation."""
+    module.double()
+    if module.affine:
+        nn.init.normal_(module.weight, 1, 0.5)
+        nn.init.normal_(module.bias)
+    for name, buffer in module.named_buffers():
+        if buffer.dim() > 0:
+            put(f"{case}/{name}", buffer)
+    for index in range(2):
+        x = 2 * rounded(*shape) + 1
+        put(f"{case}/input{index}", x)
+        round_parameters(module)
+        module(x)
+    layer(case, module, shape)
+    for name, buffer in module.named_buffers():
+        if buffer.dim() > 0:
+            put(f"{case}/{name}.after", buffer)
+    x = torch.from_numpy(dict(records)[f"{case}/input"].numpy()).double()
+    put(f"{case}/evaluated", module.eval()(x))
+
+
 def network(case, module, shape, classes):
     round_parameters(module)
     x = rounded(*shape).requires_grad_()
@@ -87,6 +113,17 @@ layer("relu", nn.ReLU(), (3, 2, 5, 5))
 layer("tanh", nn.Tanh(), (4, 125))
 layer("sigmoid", nn.Sigmoid(), (4, 125))
 
+# Appended after the others, whose numbers they would change.
+def normalisations():
+    layer("lrn", nn.LocalResponseNorm(5, alpha=0.3, beta=0.75, k=1.5), (3, 7, 4, 5))
+    layer("lrn_default", nn.LocalResponseNorm(5), (2, 40, 3, 3))
+    layer("lrn_even", nn.LocalResponseNorm(4, alpha=0.5, beta=0.6, k=2), (2, 9, 3, 4))
+    layer("lrn_wide", nn.LocalResponseNorm(9, alpha=1, beta=0.5, k=1), (2, 3, 4, 4))
+    normalisation("batch_norm", nn.BatchNorm2d(5, eps=1e-3, momentum=0.3), (4, 5, 6, 7))
+    normalisation("batch_norm_flat", nn.BatchNorm1d(11), (6, 11))
+    normalisation("batch_norm_plain", nn.BatchNorm2d(3, affine=False), (2, 3, 5, 4))
+
+
 network(
     "lenet",
     named(
@@ -101,6 +138,8 @@ network(
         ("fc1", nn.Linear(20, 16)), ("relu1", nn.ReLU()), ("fc2", nn.Linear(16, 12)),
         ("relu2", nn.ReLU()), ("fc3", nn.Linear(12, 5))),
     (6, 20), 5)
+
+normalisations()
 
 path = sys.argv[1] if len(sys.argv) > 1 else "Tests/GeePSNNTests/Fixtures/layers.ref"
 with open(path, "wb") as file:

@@ -16,6 +16,7 @@
 #include "elements.h"
 #include "rows_body.h"
 #include "loops_body.h"
+#include "channels_body.h"
 
 // Thirty-two partial sums whatever the vector width, so that every level adds in the same order. The
 // square of a float is exact in double.
@@ -54,4 +55,10 @@ const geeps_kernels GEEPS_NAME(geeps_kernels_table) = {
     .step_adam = GEEPS_NAME(step_adam),
     .step_adagrad = GEEPS_NAME(step_adagrad),
     .step_rmsprop = GEEPS_NAME(step_rmsprop),
+    .channel_moments = GEEPS_NAME(channel_moments),
+    .channel_normalise = GEEPS_NAME(channel_normalise),
+    .channel_gradient_sums = GEEPS_NAME(channel_gradient_sums),
+    .channel_normalise_backward = GEEPS_NAME(channel_normalise_backward),
+    .response_normalise = GEEPS_NAME(response_normalise),
+    .response_normalise_backward = GEEPS_NAME(response_normalise_backward),
 };

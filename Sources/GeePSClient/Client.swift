@@ -96,6 +96,20 @@ public final class Client: Sendable {
         try manager.localBatch(name: name, byteCount: byteCount, for: purpose)
     }
 
+    /// Gives local data a first content, which the first access with `fetch` finds; before the dry run.
+    ///
+    /// - Parameter values: as many as `batch` has room for.
+    public func write(_ values: [Float], to batch: LocalBatch) throws(AccessError) {
+        try manager.write(values, to: batch)
+    }
+
+    /// What was kept of local data; between iterations, on which it has no influence.
+    ///
+    /// Waits for the copies under way, not for the application's kernels where memory is not managed.
+    public func values(of batch: LocalBatch) throws(AccessError) -> [Float] {
+        try manager.values(of: batch)
+    }
+
     /// Gives a table its initial values; one worker does, all workers' first reads wait for it.
     ///
     /// - Parameter values: at most the table's `valueCount`; the rest is zero.

@@ -22,8 +22,12 @@ public struct Evaluator {
 
     /// Loss sum and correct count over `samples`.
     ///
-    /// - Parameter weights: by parameter of the network, in its order.
-    public func run(weights: [[Float]], samples: Range<Int>) throws(NNError) -> BatchResult {
+    /// - Parameters:
+    ///   - weights: by parameter of the network, in its order.
+    ///   - states: what layers remember of training; nil for what it begins with.
+    public func run(
+        weights: [[Float]], states: NetworkStates? = nil, samples: Range<Int>
+    ) throws(NNError) -> BatchResult {
         var total = BatchResult(lossSum: 0, correctCount: 0, sampleCount: 0)
         var start = samples.lowerBound
         // The last batch is smaller; kernels are made for one size.
@@ -31,7 +35,8 @@ public struct Evaluator {
             guard samples.upperBound - start >= size else { continue }
             let network = try Network(
                 model, input: dataset.shape, batchSize: size, purpose: .inference, on: target)
-            let bench = try bench(of: network, weights)
+            let bench = try bench(
+                of: network, weights, states ?? NetworkStates(startOf: network))
             while samples.upperBound - start >= size {
                 total.add(try bench.run(dataset, Array(start..<(start + size))))
                 start += size
@@ -41,11 +46,11 @@ public struct Evaluator {
     }
 
     private func bench(
-        of network: Network, _ weights: [[Float]]
+        of network: Network, _ weights: [[Float]], _ states: NetworkStates
     ) throws(NNError) -> any EvaluationBench {
         switch target {
-        case .host: return HostBench(network, weights)
-        case .cuda(let compute): return try StreamBench(network, weights, compute)
+        case .host: return HostBench(network, weights, states)
+        case .cuda(let compute): return try StreamBench(network, weights, states, compute)
         }
     }
 }
@@ -59,8 +64,9 @@ private final class HostBench: EvaluationBench {
     private let memory: NetworkMemory
     private let weights: [UnsafeMutableBufferPointer<Float>]
 
-    init(_ network: Network, _ weights: [[Float]]) {
+    init(_ network: Network, _ weights: [[Float]], _ states: NetworkStates) {
         memory = NetworkMemory(network)
+        memory.write(states)
         self.weights = weights.map { values in
             let copy = UnsafeMutableBufferPointer<Float>.allocate(capacity: values.count)
             _ = copy.initialize(from: values)
@@ -84,7 +90,9 @@ private final class StreamBench: EvaluationBench {
     private var images: [Float]
     private var labels: [Int32]
 
-    init(_ network: Network, _ weights: [[Float]], _ compute: CUDACompute) throws(NNError) {
+    init(
+        _ network: Network, _ weights: [[Float]], _ states: NetworkStates, _ compute: CUDACompute
+    ) throws(NNError) {
         images = Array(repeating: 0, count: network.batchSize * network.input.count)
         labels = Array(repeating: 0, count: network.batchSize)
         do {
@@ -92,6 +100,7 @@ private final class StreamBench: EvaluationBench {
                 limitBytes: DeviceNetworkMemory.byteCount(of: network))
             memory = try DeviceNetworkMemory(network, on: device)
             try memory.write(parameters: weights)
+            try memory.write(states)
         } catch {
             throw NNError(.kernel, "evaluation: \(error.message)")
         }

@@ -19,7 +19,9 @@ extension ModelConfiguration {
                 .averagePooling(let kernel, let stride, let padding):
                 shape = shape.sliding(kernel, stride, padding, channels: shape.channels)
             case .flatten: shape = shape.flattened
-            case .relu, .tanh, .sigmoid, .dropout: break
+            case .relu, .tanh, .sigmoid, .dropout, .localResponseNormalisation,
+                .batchNormalisation:
+                break
             }
         }
         return sum

@@ -13,6 +13,17 @@ public enum LayerKind: Hashable, Sendable {
     case sigmoid
     /// Each value is zeroed with this probability while training, the others scaled by 1 / (1 - p).
     case dropout(probability: Double)
+    /// Each value is divided by a power of the squares of `size` channels around it, as PyTorch's
+    /// `LocalResponseNorm`: `x / (k + alpha / size * sum) ^ beta`.
+    case localResponseNormalisation(
+        size: Int, alpha: Double = 1e-4, beta: Double = 0.75, k: Double = 1)
+    /// Each channel gets mean 0 and variance 1, then a scale and a bias that are trained where `isAffine`, as
+    /// PyTorch's `BatchNorm1d` and `BatchNorm2d`.
+    ///
+    /// Statistics are those of a worker's batch while training; evaluation takes running ones, into which each
+    /// batch goes with weight `momentum`.
+    case batchNormalisation(
+        epsilon: Double = 1e-5, momentum: Double = 0.1, isAffine: Bool = true)
     case flatten
 }
 

@@ -75,6 +75,8 @@ public final class Trainer {
     private let locals: [LocalBatch]
     private let addresses: UnsafeMutablePointer<UnsafeMutableRawPointer?>
     private let lent: UnsafeMutablePointer<LocalBuffer>
+    /// By state of the network: mini-batches in it before this trainer's first.
+    private let firstBatchCounts: [Int64]
 
     /// The tables that hold the parameters of `network`, in its order.
     public static func tables(of network: Network) -> [TableLayout] {
@@ -83,12 +85,14 @@ public final class Trainer {
 
     /// A trainer on `client`, whose tables are those of `tables(of: network)`; makes the dry run.
     ///
-    /// - Parameter plan: what a clock does and where it has what, for a client whose memory is managed; nil leaves
-    ///   the placement to the client.
+    /// - Parameters:
+    ///   - plan: what a clock does and where it has what, for a client whose memory is managed; nil leaves
+    ///     the placement to the client.
+    ///   - states: what this worker's layers remember; nil for what training begins with.
     /// - Throws: `NNError` when the data does not fit the network; `AccessError` without memory.
     public init(
         network: Network, dataset: any Dataset, client: Client, configuration: TrainerConfiguration,
-        plan: NetworkPlan? = nil
+        plan: NetworkPlan? = nil, states: NetworkStates? = nil
     ) throws {
         guard dataset.shape == network.input, dataset.classCount <= network.classCount else {
             throw NNError(
@@ -114,6 +118,11 @@ public final class Trainer {
             try client.localBatch(
                 name: tensor.name, byteCount: tensor.byteCount,
                 for: tensor.role == .scratch ? .workspaces : .localData)
+        }
+        let states = states ?? NetworkStates(startOf: network)
+        firstBatchCounts = states.batchCounts
+        for (values, tensor) in zip(states.values, network.stateTensors) {
+            try client.write(values, to: locals[tensor])
         }
         addresses = .allocate(capacity: network.tensors.count)
         addresses.initialize(repeating: nil, count: network.tensors.count)
@@ -206,6 +215,19 @@ public final class Trainer {
                 Array(UnsafeBufferPointer(start: buffer.values, count: parameters.valueCount)))
         }
         return weights
+    }
+
+    /// What this worker's layers remember now; between clocks.
+    ///
+    /// Waits for what layers on a stream have yet to do.
+    public func states() throws -> NetworkStates {
+        if let port {
+            try port.stream.synchronise(deadline: .after(client.configuration.waitTimeout))
+        }
+        let batches = Int64(client.tick.count) * Int64(configuration.batchesPerClock)
+        return NetworkStates(
+            values: try network.stateTensors.map { try client.values(of: locals[$0]) },
+            batchCounts: firstBatchCounts.map { $0 &+ batches })
     }
 
     // MARK: One step of the network

@@ -29,6 +29,8 @@ private let sections: [Section] = [
     Section("model.layers", "tanh", [("type", "tanh")]),
     Section("model.layers", "sigmoid", [("type", "sigmoid")]),
     Section("model.layers", "dropout", [("type", "dropout")]),
+    Section("model.layers", "lrn", [("type", "lrn"), ("size", "5")]),
+    Section("model.layers", "batch_norm", [("type", "batch_norm")]),
     Section("model.layers", "flatten", [("type", "flatten")]),
     Section("data", "mnist", [("format", "mnist"), ("path", "d")]),
     Section("data", "cifar10", [("format", "cifar10"), ("path", "d")]),

@@ -114,6 +114,9 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
                 - {type: sigmoid}
                 - {type: dropout}
                 - {type: linear, out: 10}
+                - {type: lrn, size: 5, k: 2}
+                - {type: batch_norm}
+                - {type: batch_norm, eps: 1e-3, momentum: 0.3, affine: false}
             """
         let job = try load(text(replacing: "model", with: model))
         guard case .layers(let configuration) = job.model else {
@@ -123,7 +126,7 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         #expect(
             configuration.layers.map(\.name) == [
                 "c", "relu1", "maxpool2", "avgpool3", "flatten4", "tanh5", "sigmoid6", "dropout7",
-                "linear8",
+                "linear8", "lrn9", "batch_norm10", "batch_norm11",
             ])
         #expect(
             configuration.layers.map(\.kind) == [
@@ -131,6 +134,9 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
                 .maxPooling(kernel: 2, stride: 2, padding: 0),
                 .averagePooling(kernel: 3, stride: 1, padding: 1), .flatten, .tanh, .sigmoid,
                 .dropout(probability: 0.5), .linear(out: 10),
+                .localResponseNormalisation(size: 5, alpha: 1e-4, beta: 0.75, k: 2),
+                .batchNormalisation(epsilon: 1e-5, momentum: 0.1, isAffine: true),
+                .batchNormalisation(epsilon: 1e-3, momentum: 0.3, isAffine: false),
             ])
     }
 
@@ -153,6 +159,13 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
             "1:48: found another layer named 'a'"
         ),
         ("model", "model: {layers: [{type: dropout, p: 1.0}]}", "1:37: found the number 1.0"),
+        ("model", "model: {layers: [{type: lrn}]}", "1:18: missing key 'size'"),
+        ("model", "model: {layers: [{type: lrn, size: 0}]}", "1:36: found the number 0"),
+        ("model", "model: {layers: [{type: bn}]}", "(did you mean 'batch_norm'?)"),
+        (
+            "model", "model: {layers: [{type: batch_norm, momentum: 2}]}",
+            "1:47: found the number 2 for"
+        ),
         ("model", "model: {layers: [{type: maxpool, kernel: 3, pad: 2}]}", "1:45: found pad 2"),
         ("data", "data: {format: idx, path: a}", "2:16: found 'idx' for data.format"),
         ("data", "data: {format: mnist}", "2:7: missing key 'path' in data (mnist)"),
@@ -360,6 +373,9 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         ],
         ["init=w.safetensors", "output.directory=../runs/x"],
         ["model={name: lenet}"],
+        [
+            "model.layers=[{type: lrn, size: 4, alpha: 1e-3, beta: 0.6, k: 2}, {type: batch_norm, eps: 1e-7, momentum: 0.03, affine: false}, {type: batch_norm}]"
+        ],
         [
             "model.layers=[{type: conv, out: 3, kernel: 5, stride: 2, pad: 1}, {type: dropout, p: 0.1}, {name: 'null', type: avgpool, kernel: 2}, {name: 'a\"b\\c', type: relu}, {name: '3', type: linear, out: 2}]"
         ],

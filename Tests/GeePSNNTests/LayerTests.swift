@@ -27,6 +27,16 @@ struct ReferenceCase: Sendable, CustomStringConvertible {
         ReferenceCase(name: "relu", kind: .relu),
         ReferenceCase(name: "tanh", kind: .tanh),
         ReferenceCase(name: "sigmoid", kind: .sigmoid),
+        ReferenceCase(
+            name: "lrn",
+            kind: .localResponseNormalisation(size: 5, alpha: 0.3, beta: 0.75, k: 1.5)),
+        ReferenceCase(name: "lrn_default", kind: .localResponseNormalisation(size: 5)),
+        ReferenceCase(
+            name: "lrn_even",
+            kind: .localResponseNormalisation(size: 4, alpha: 0.5, beta: 0.6, k: 2)),
+        ReferenceCase(
+            name: "lrn_wide",
+            kind: .localResponseNormalisation(size: 9, alpha: 1, beta: 0.5, k: 1)),
     ]
 }
 
@@ -74,6 +84,9 @@ private func shape(_ dimensions: [Int]) -> Shape {
             .convolution(out: 4, kernel: 2, stride: 2, padding: 0),
             .averagePooling(kernel: 2, stride: 2, padding: 1), .tanh, .sigmoid,
             .dropout(probability: 0.4), .relu, .maxPooling(kernel: 2, stride: 1, padding: 1),
+            .localResponseNormalisation(size: 2, alpha: 0.8, beta: 0.9, k: 2),
+            .localResponseNormalisation(size: 3, alpha: 0.5), .batchNormalisation(),
+            .batchNormalisation(epsilon: 0.1, momentum: 1, isAffine: false),
         ], Bed.allCases)
     func gradientsAgreeWithDifferences(_ kind: LayerKind, on bed: Bed) throws {
         try bed.run { target in
@@ -108,9 +121,13 @@ private func shape(_ dimensions: [Int]) -> Shape {
         }
     }
 
-    /// tanh and sigmoid are looked at where they bend, the others where values are far apart.
+    /// tanh and the like are looked at where they bend, the others where values are far apart.
     private func scale(_ kind: LayerKind) -> Float {
-        kind == .tanh || kind == .sigmoid ? 0.1 : 1
+        switch kind {
+        case .tanh, .sigmoid, .localResponseNormalisation: 0.1
+        case .batchNormalisation: 0.3
+        default: 1
+        }
     }
 
     private func permutation(_ count: Int) -> [Int] {
@@ -125,6 +142,7 @@ private func shape(_ dimensions: [Int]) -> Shape {
     @Test(
         arguments: [
             LayerKind.linear(out: 9), .convolution(out: 5, kernel: 3, stride: 1, padding: 1),
+            .batchNormalisation(),
         ], Bed.allCases)
     func writesItsValuesAndNothingBeyond(_ kind: LayerKind, on bed: Bed) throws {
         try bed.run { target in
@@ -218,7 +236,7 @@ private func shape(_ dimensions: [Int]) -> Shape {
             ForwardContext(
                 parameters: UnsafePointer(parameters.baseAddress!),
                 input: UnsafePointer(input.baseAddress!), output: output.baseAddress!,
-                workspace: nil, scratch: scratch, noise: 0))
+                workspace: nil, state: nil, scratch: scratch, noise: 0))
         try layer.backward(
             BackwardContext(
                 parameters: UnsafePointer(parameters.baseAddress!),

@@ -16,6 +16,17 @@ import Testing
             LayerConfiguration(name: "flat", kind: .flatten),
             LayerConfiguration(name: "fc", kind: .linear(out: 10)),
         ]),
+        ModelConfiguration(layers: [
+            LayerConfiguration(name: "bn0", kind: .batchNormalisation(isAffine: false)),
+            LayerConfiguration(
+                name: "conv", kind: .convolution(out: 5, kernel: 3, stride: 1, padding: 1)),
+            LayerConfiguration(name: "bn1", kind: .batchNormalisation()),
+            LayerConfiguration(name: "relu", kind: .relu),
+            LayerConfiguration(name: "lrn", kind: .localResponseNormalisation(size: 3)),
+            LayerConfiguration(name: "fc1", kind: .linear(out: 9)),
+            LayerConfiguration(name: "bn2", kind: .batchNormalisation()),
+            LayerConfiguration(name: "fc2", kind: .linear(out: 10)),
+        ]),
     ]
 
     private func name(_ network: Network, _ access: LocalAccess) -> String {
@@ -81,6 +92,7 @@ import Testing
         let input = randomValues(bench.memory.input.count, seed: 2)
         bench.fill(input)
         _ = bench.memory.labels.update(fromContentsOf: [1, 0, 2])
+        let states = bench.memory.stateValues
         let expected = try #require(try bench.run())
         let expectedGradients = gradients(bench)
         let expectedLogits = Array(bench.memory.logits)
@@ -88,9 +100,13 @@ import Testing
             pointer.update(repeating: 5, count: network.parameters[layer].valueCount)
         }
 
-        let store = network.tensors.map { [UInt8](repeating: 0x7F, count: $0.byteCount) }
+        var store = network.tensors.map { [UInt8](repeating: 0x7F, count: $0.byteCount) }
+        for (values, tensor) in zip(states, network.stateTensors) {
+            store[tensor] = values.withUnsafeBytes { Array($0) }
+        }
         let found = try runMoving(bench, store, input)
         #expect(found.result == expected)
+        #expect(found.states == bench.memory.stateValues)
         let isEqual = gradients(bench) == expectedGradients
         #expect(isEqual)
         if purpose == .inference {
@@ -106,7 +122,7 @@ import Testing
 
     private func runMoving(
         _ bench: Bench, _ initial: [[UInt8]], _ input: [Float]
-    ) throws -> (result: BatchResult?, logits: [Float]) {
+    ) throws -> (result: BatchResult?, logits: [Float], states: [[Float]]) {
         let network = bench.network
         var store = initial
         var result: BatchResult?
@@ -146,9 +162,9 @@ import Testing
                 pointer.deallocate()
             }
         }
-        let logits = store[network.logitsTensor].withUnsafeBytes {
-            Array($0.bindMemory(to: Float.self))
+        func floats(_ tensor: Int) -> [Float] {
+            store[tensor].withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
         }
-        return (result, logits)
+        return (result, floats(network.logitsTensor), network.stateTensors.map(floats))
     }
 }

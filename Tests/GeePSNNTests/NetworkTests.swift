@@ -210,6 +210,38 @@ private func convolution(
             layers: [LayerConfiguration(name: "d", kind: .dropout(probability: .nan))],
             says: ["layer d", "probability is nan"]),
         Refusal(
+            description: "response to no channel",
+            layers: [LayerConfiguration(name: "r", kind: .localResponseNormalisation(size: 0))],
+            says: ["layer r", "size is 0", "expected 1 to"]),
+        Refusal(
+            description: "response of zero",
+            layers: [
+                LayerConfiguration(name: "r", kind: .localResponseNormalisation(size: 3, k: 0))
+            ],
+            says: ["layer r", "k is 0.0", "above 0"]),
+        Refusal(
+            description: "negative response",
+            layers: [
+                LayerConfiguration(
+                    name: "r", kind: .localResponseNormalisation(size: 3, alpha: -1))
+            ],
+            says: ["layer r", "alpha is -1.0"]),
+        Refusal(
+            description: "response without a power",
+            layers: [
+                LayerConfiguration(
+                    name: "r", kind: .localResponseNormalisation(size: 3, beta: .nan))
+            ],
+            says: ["layer r", "beta is nan"]),
+        Refusal(
+            description: "no epsilon",
+            layers: [LayerConfiguration(name: "b", kind: .batchNormalisation(epsilon: 0))],
+            says: ["layer b", "eps is 0.0", "above 0"]),
+        Refusal(
+            description: "momentum over 1",
+            layers: [LayerConfiguration(name: "b", kind: .batchNormalisation(momentum: 1.5))],
+            says: ["layer b", "momentum is 1.5", "0 to 1"]),
+        Refusal(
             description: "too many values",
             layers: [linear("a", 1 << 30), linear("b", 1 << 30)],
             says: ["layer b", "expected at most"]),

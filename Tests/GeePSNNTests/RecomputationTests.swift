@@ -32,6 +32,16 @@ import Testing
                 layer("fc2", .linear(out: 9)), layer("sigmoid2", .sigmoid),
                 layer("fc3", .linear(out: 4)),
             ]),
+        Model(
+            description: "normalisations",
+            layers: [
+                layer("conv1", .convolution(out: 4, kernel: 3, stride: 1, padding: 1)),
+                layer("bn1", .batchNormalisation()), layer("relu1", .relu),
+                layer("lrn1", .localResponseNormalisation(size: 3, alpha: 0.5)),
+                layer("bn2", .batchNormalisation(isAffine: false)),
+                layer("fc1", .linear(out: 9)), layer("bn3", .batchNormalisation()),
+                layer("fc2", .linear(out: 4)),
+            ]),
         Model(description: "lenet", layers: ModelConfiguration.lenet().layers),
     ]
 
@@ -70,6 +80,7 @@ import Testing
                 bits += bench.gradient(tensor, of: index).map(\.bitPattern)
             }
         }
+        for state in bench.memory.stateValues { bits += state.map(\.bitPattern) }
         return bits + bench.inputGradient.map(\.bitPattern)
     }
 
@@ -132,7 +143,7 @@ import Testing
     }
 
     @Test func aLayerInPlaceIsMadeAgainWithTheLayerItOverwrote() throws {
-        let network = try bench(Self.models[2]).network
+        let network = try bench(Self.models[3]).network
         let unit = try #require(network.recomputeUnits.firstIndex { $0.layers.count == 2 })
         let names = network.steps(recomputing: [unit]).map(network.name(of:))
         let first = try #require(names.firstIndex(of: "conv1 forward again"))

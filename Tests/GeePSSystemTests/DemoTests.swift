@@ -28,6 +28,11 @@ extension SystemTests {
             #expect(try trained.number("test_accuracy") >= 0.95)
         }
 
+        @Test func theExampleOfBatchNormalisationReachesItsAccuracy() async throws {
+            let trained = try await train("digits-norm", [])
+            #expect(try trained.number("test_accuracy") >= 0.98)
+        }
+
         @Test(arguments: ["1", "2", "async"])
         func staleReadsTrainTheDigitsToo(staleness: String) async throws {
             let trained = try await train("digits-ssp", ["consistency.staleness=\(staleness)"])
@@ -98,7 +103,8 @@ extension SystemTests {
         @Test func everyLayerTypeTrainsInOneJob() async throws {
             let trained = try await TestJob(
                 model: """
-                    {layers: [{type: conv, out: 8, kernel: 3, pad: 1}, {type: tanh}, {type: maxpool, kernel: 2}, \
+                    {layers: [{type: conv, out: 8, kernel: 3, pad: 1}, {type: batch_norm}, {type: tanh}, \
+                    {type: lrn, size: 3}, {type: maxpool, kernel: 2}, \
                     {type: conv, out: 16, kernel: 3, stride: 1, pad: 1}, {type: relu}, \
                     {type: avgpool, kernel: 2}, {type: flatten}, {type: dropout, p: 0.2}, \
                     {type: linear, out: 32}, {type: sigmoid}, {type: linear, out: 10}]}
@@ -108,8 +114,10 @@ extension SystemTests {
             #expect(try trained.number("test_accuracy") >= 0.9)
             #expect(
                 try trained.tensors().keys.sorted() == [
-                    "conv0.bias", "conv0.weight", "conv3.bias", "conv3.weight", "linear10.bias",
-                    "linear10.weight", "linear8.bias", "linear8.weight",
+                    "batch_norm1.bias", "batch_norm1.num_batches_tracked",
+                    "batch_norm1.running_mean", "batch_norm1.running_var", "batch_norm1.weight",
+                    "conv0.bias", "conv0.weight", "conv5.bias", "conv5.weight", "linear10.bias",
+                    "linear10.weight", "linear12.bias", "linear12.weight",
                 ])
         }
 

@@ -11,6 +11,15 @@ struct TestJob: Sendable {
         "{layers: [{name: fc1, type: linear, out: 32}, {name: relu1, type: relu}, "
         + "{name: fc2, type: linear, out: 10}]}"
     static let lenet = "{name: lenet}"
+    /// Layers that normalise; `train_digits.py` knows it too.
+    static let normalised =
+        "{layers: [{name: conv1, type: conv, out: 6, kernel: 3, pad: 1}, "
+        + "{name: bn1, type: batch_norm, eps: 1e-3, momentum: 0.2}, {type: tanh}, "
+        + "{type: lrn, size: 3, alpha: 0.5}, {type: avgpool, kernel: 2}, "
+        + "{name: fc1, type: linear, out: 32}, {name: bn2, type: batch_norm}, {type: tanh}, "
+        + "{name: bn3, type: batch_norm, affine: false}, {name: fc2, type: linear, out: 10}]}"
+    /// By the name that `train_digits.py` has for them.
+    static let models = ["mlp": mlp, "lenet": lenet, "normalised": normalised]
 
     var model = TestJob.mlp
     var data = TestJob.digits(batchSize: 16)
@@ -85,11 +94,19 @@ struct TrainedJob: Sendable {
     func tensors() throws -> [String: [Float]] { try readTensors(modelPath) }
 }
 
-/// All tensors of a safetensors file.
+/// All tensors of a safetensors file; counts of mini-batches, which are int64, as floats.
 func readTensors(_ path: String) throws -> [String: [Float]] {
     let file = try SafetensorsFile(path: path)
     return try Dictionary(
-        uniqueKeysWithValues: file.tensors.map { ($0.name, try file.floats($0.name)) })
+        uniqueKeysWithValues: file.tensors.map { tensor in
+            guard tensor.elementType == .int64 else {
+                return (tensor.name, try file.floats(tensor.name))
+            }
+            let counts = try file.withBytes(tensor.name) { bytes in
+                bytes.bindMemory(to: Int64.self).map { Float(Int64(littleEndian: $0)) }
+            }
+            return (tensor.name, counts)
+        })
 }
 
 /// How far apart two sets of tensors are.

@@ -15,6 +15,51 @@ extension SystemTests {
             #expect(second.model == first.model)
         }
 
+        /// A momentum of 0 leaves running statistics as they were; the mini-batches are counted all the same.
+        @Test(arguments: [1, 2])
+        func runningStatisticsStartFromTheFile(workers: Int) async throws {
+            let first = try await TestJob(model: TestJob.normalised).run()
+            let model = TestJob.normalised.replacing("momentum: 0.2", with: "momentum: 0")
+                .replacing("batch_norm}", with: "batch_norm, momentum: 0}")
+                .replacing("batch_norm, affine", with: "batch_norm, momentum: 0, affine")
+            let second = try await TestJob(
+                model: model, optimizer: "{name: sgd, lr: 1e-30}",
+                train: "{steps: 3, batches_per_clock: 2}", cluster: "{workers: \(workers)}",
+                initialWeights: first.modelPath
+            ).run()
+            var expected = try first.tensors()
+            #expect(expected["bn1.running_mean"]?.contains { abs($0) > 0.01 } == true)
+            for name in ["bn1", "bn2", "bn3"] {
+                #expect(expected["\(name).num_batches_tracked"] == [12])
+                expected["\(name).num_batches_tracked"] = [18]
+            }
+            #expect(try second.tensors() == expected)
+        }
+
+        @Test func aFileWithoutRunningStatisticsIsRefused() async throws {
+            let first = try await TestJob(model: TestJob.normalised, train: "{steps: 1}").run()
+            let file = try SafetensorsFile(path: first.modelPath)
+            let folder = try TemporaryFolder()
+            let path = folder.path("weights.safetensors")
+            var tensors: [TensorSource] = []
+            for tensor in file.tensors where !tensor.name.hasPrefix("bn2.running_") {
+                // The count as a float besides: of another type.
+                let values =
+                    tensor.elementType == .int64 ? [1] : try file.floats(tensor.name)
+                tensors.append(
+                    TensorSource(name: tensor.name, shape: tensor.shape, floats: values))
+            }
+            try SafetensorsWriter.write(path: path, tensors: tensors)
+            let result = try await TestJob(model: TestJob.normalised, initialWeights: path)
+                .attempt()
+            #expect(result.end == .exited(65), "\(result)")
+            #expect(
+                result.error.hasPrefix(
+                    "geeps: \(path) does not fit the model: bn2.running_mean is missing, expected shape "
+                        + "[32]; bn2.running_var is missing, expected shape [32]; "
+                        + "bn1.num_batches_tracked is F32, expected I64; "), "\(result)")
+        }
+
         @Test(arguments: WrongWeights.all)
         func weightsThatDoNotFitAreRefused(_ wrong: WrongWeights) async throws {
             let folder = try TemporaryFolder()

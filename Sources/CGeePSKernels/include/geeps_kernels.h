@@ -29,6 +29,16 @@ typedef enum geeps_level {
     geeps_level_v4 = 2,
 } geeps_level;
 
+/// Local response normalisation: `y[c] = x[c] * (k + factor * s) ^ -beta`, `s` being the sum of the squares of the
+/// channels `c - before` to `c + after` that there are.
+typedef struct geeps_response {
+    int64_t before;
+    int64_t after;
+    float factor;
+    float beta;
+    float k;
+} geeps_response;
+
 /// The kernels of one level.
 typedef struct geeps_kernels {
     geeps_level level;
@@ -80,6 +90,35 @@ typedef struct geeps_kernels {
         float *_Nonnull values, const float *_Nonnull sum, float *_Nonnull square,
         float *_Nullable buffer, float *_Nullable mean, int64_t count, geeps_gradient gradient,
         geeps_rmsprop rule);
+
+    // Normalisations of rows of `channels` values. Scratch is 2 * channels floats unless it says more.
+
+    /// By channel: the mean, and the sum of the squared distances from it; both in double.
+    void (*_Nonnull channel_moments)(
+        const float *_Nonnull x, int64_t row_count, int64_t channels, double *_Nonnull mean,
+        double *_Nonnull squares, float *_Nonnull scratch);
+    /// y = (x - mean) * factor + bias; `y` may be `x`.
+    void (*_Nonnull channel_normalise)(
+        float *_Nonnull y, const float *_Nonnull x, int64_t row_count, int64_t channels,
+        const float *_Nonnull mean, const float *_Nonnull factor, const float *_Nonnull bias);
+    /// By channel: the sums of dy and of dy * (x - mean), in double.
+    void (*_Nonnull channel_gradient_sums)(
+        const float *_Nonnull x, const float *_Nonnull dy, int64_t row_count, int64_t channels,
+        const float *_Nonnull mean, double *_Nonnull sums, double *_Nonnull products,
+        float *_Nonnull scratch);
+    /// dx = factor * (dy - shift - (x - mean) * slope); `dx` may be `dy`.
+    void (*_Nonnull channel_normalise_backward)(
+        float *_Nonnull dx, const float *_Nonnull x, const float *_Nonnull dy, int64_t row_count,
+        int64_t channels, const float *_Nonnull mean, const float *_Nonnull factor,
+        const float *_Nonnull shift, const float *_Nonnull slope);
+    /// Local response normalisation; `y` may be `x`. Scratch: 3 * channels + before + after floats.
+    void (*_Nonnull response_normalise)(
+        float *_Nonnull y, const float *_Nonnull x, int64_t row_count, int64_t channels,
+        geeps_response rule, float *_Nonnull scratch);
+    /// Its gradient; `dx` may be `dy`. Scratch: 4 * channels + 2 * (before + after) floats.
+    void (*_Nonnull response_normalise_backward)(
+        float *_Nonnull dx, const float *_Nonnull x, const float *_Nonnull dy, int64_t row_count,
+        int64_t channels, geeps_response rule, float *_Nonnull scratch);
 } geeps_kernels;
 
 /// The kernels of `level`, or null where this processor or this build has them not.

@@ -42,11 +42,11 @@ final class RunDirectory {
         try write(summary.json)
     }
 
-    /// Writes the weights with PyTorch's names.
-    func writeModel(_ weights: [[Float]], of network: Network) throws(CLIError) {
+    /// Writes weights and running statistics with PyTorch's names.
+    func writeModel(_ model: WeightsFile.Contents, of network: Network) throws(CLIError) {
         guard let path else { return }
         do throws(NNError) {
-            try WeightsFile.write(path + "/model.safetensors", weights, of: network)
+            try WeightsFile.write(path + "/model.safetensors", model, of: network)
         } catch {
             throw CLIError(.inputOutput, error.message)
         }

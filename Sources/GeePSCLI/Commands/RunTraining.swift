@@ -17,7 +17,7 @@ struct TrainingPreparation {
     /// Made for the device.
     let network: Network
     /// What to start from; nil for PyTorch's default initialisation.
-    let weights: [[Float]]?
+    let start: WeightsFile.Contents?
     let output: RunDirectory
     /// Where device memory has what; nil where it is not managed.
     let plan: NetworkPlan?
@@ -45,7 +45,7 @@ struct TrainingPreparation {
             sampleCount: data.training.count, workerCount: launch.worldSize,
             batchSize: network.batchSize * job.batchesPerClock, shuffleSeed: nil)
         plan = try Self.plan(job, file, network)
-        weights = try Self.weights(job, network)
+        start = try Self.start(job, network)
         output = try RunDirectory(launch.rank == 0 ? job.outputDirectory : nil)
     }
 
@@ -57,7 +57,7 @@ struct TrainingPreparation {
         return try memory.plan(network, of: job, times: times)
     }
 
-    private static func weights(_ job: Job, _ network: Network) throws -> [[Float]]? {
+    private static func start(_ job: Job, _ network: Network) throws -> WeightsFile.Contents? {
         guard let path = job.initialWeights else { return nil }
         return try WeightsFile.read(path, for: network)
     }
@@ -89,7 +89,7 @@ func runTraining(
             device: preparation.device, network: network, plan: preparation.plan, node: node,
             output: preparation.output,
             progress: progress, timeline: timeline)
-        let summary = try run.run(weights: preparation.weights)
+        let summary = try run.run(from: preparation.start)
         node.leave()
         // What is still on the GPU's streams leaves its spans.
         if timeline != nil {

@@ -25,8 +25,8 @@ struct TrainingRun {
 
     /// Trains, measures on the test half, writes the results.
     ///
-    /// - Parameter weights: what to start from; nil for PyTorch's default initialisation.
-    func run(weights: [[Float]]?) throws -> TrainingSummary {
+    /// - Parameter first: what to start from; nil for PyTorch's default initialisation.
+    func run(from first: WeightsFile.Contents?) throws -> TrainingSummary {
         var configuration = TrainerConfiguration(
             rank: launch.rank, workerCount: launch.worldSize, seed: job.seed,
             isShuffled: job.data.isShuffled, updateScale: job.optimizer.updateScale)
@@ -34,14 +34,15 @@ struct TrainingRun {
         configuration.timeline = timeline
         let trainer = try Trainer(
             network: network, dataset: data.training, client: node.client,
-            configuration: configuration, plan: plan)
-        if launch.rank == 0 { try trainer.initialise(weights: weights) }
+            configuration: configuration, plan: plan, states: first?.states)
+        if launch.rank == 0 { try trainer.initialise(weights: first?.weights) }
         let epochs = EpochTable(stepsPerEpoch: trainer.stepsPerEpoch, stepCount: stepCount(trainer))
         let start = monotonicNanoseconds()
         let watch = SteadyWatch(stepCount: epochs.stepCount)
         let losses = try train(trainer, epochs, watch)
         let seconds = Double(monotonicNanoseconds() - start) / 1e9
-        let final = try trainer.weights()
+        let final = WeightsFile.Contents(
+            weights: try trainer.weights(), states: try trainer.states())
         let trainLosses = try sumOverRanks(losses, "training loss").enumerated().map { epoch, sum in
             sum / Double(epochs.steps(in: epoch) * samplesPerStep * launch.worldSize)
         }
@@ -120,16 +121,29 @@ struct TrainingRun {
         return losses
     }
 
-    /// Every rank measures a run of the test samples.
-    private func evaluate(_ weights: [[Float]]) throws -> TestResult? {
+    /// Every rank measures a run of the test samples, on what rank 0 writes.
+    private func evaluate(_ model: WeightsFile.Contents) throws -> TestResult? {
         guard let test = data.test else { return nil }
         let (each, extra) = test.count.quotientAndRemainder(dividingBy: launch.worldSize)
         let first = launch.rank * each + min(launch.rank, extra)
-        let own = try Evaluator(model: model, dataset: test, on: device.target).run(
-            weights: weights, samples: first..<(first + each + (launch.rank < extra ? 1 : 0)))
+        let own = try Evaluator(model: self.model, dataset: test, on: device.target).run(
+            weights: model.weights, states: try statesOfFirstRank(model.states),
+            samples: first..<(first + each + (launch.rank < extra ? 1 : 0)))
         let sums = try sumOverRanks(
             [own.lossSum, Double(own.correctCount), Double(own.sampleCount)], "test result")
         return TestResult(meanLoss: sums[0] / sums[2], accuracy: sums[1] / sums[2])
+    }
+
+    /// Running statistics of rank 0: each rank's are its own, and one model is measured.
+    private func statesOfFirstRank(_ own: NetworkStates) throws -> NetworkStates {
+        guard launch.worldSize > 1 else { return own }
+        var states = own
+        for index in states.values.indices {
+            // A sum to which the others add nothing.
+            let part = states.values[index].map { launch.rank == 0 ? Double($0) : 0 }
+            states.values[index] = try sumOverRanks(part, "running statistics").map { Float($0) }
+        }
+        return states
     }
 
     private func sumOverRanks(_ values: [Double], _ label: String) throws -> [Double] {

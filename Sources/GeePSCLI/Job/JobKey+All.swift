@@ -66,7 +66,8 @@ extension JobKey {
 
         JobKey(
             section: "model.layers", name: "type",
-            values: "One of linear, conv, maxpool, avgpool, relu, tanh, sigmoid, dropout, flatten",
+            values:
+                "One of linear, conv, maxpool, avgpool, relu, tanh, sigmoid, dropout, lrn, batch_norm, flatten",
             fallback: .required, example: "linear",
             meaning:
                 "What the layer computes. linear flattens its input in the order channel, row, column."
@@ -106,6 +107,43 @@ extension JobKey {
             values: "A number of at least 0 and below 1",
             fallback: .value("0.5"), example: "0.2",
             meaning: "Share of values that training drops."),
+        JobKey(
+            section: "model.layers", name: "size", variants: ["lrn"],
+            values: "An integer of 1 or more, channels; on a GPU an odd one up to 15",
+            fallback: .required, example: "5",
+            meaning: "Channels whose squares count: a value's own and as many on either side."),
+        JobKey(
+            section: "model.layers", name: "alpha", variants: ["lrn"],
+            values: "A number of 0 or more",
+            fallback: .value("0.0001"), example: "0.001",
+            meaning: "Weight of the mean square: x is divided by (k + alpha * mean) ^ beta."),
+        JobKey(
+            section: "model.layers", name: "beta", variants: ["lrn"],
+            values: "A number of 0 or more; on a GPU at least 0.01",
+            fallback: .value("0.75"), example: "0.5",
+            meaning: "The power."),
+        JobKey(
+            section: "model.layers", name: "k", variants: ["lrn"],
+            values: "A number above 0; on a GPU at least 0.00001",
+            fallback: .value("1"), example: "2",
+            meaning: "What is added to the mean square."),
+        JobKey(
+            section: "model.layers", name: "eps", variants: ["batch_norm"],
+            values: "A number above 0",
+            fallback: .value("0.00001"), example: "0.001",
+            meaning: "Added to the variance before its root is taken."),
+        JobKey(
+            section: "model.layers", name: "momentum", variants: ["batch_norm"],
+            values: "A number from 0 to 1",
+            fallback: .value("0.1"), example: "0.01",
+            meaning:
+                "Weight of a batch in the running mean and variance, which evaluation normalises by. They are each worker's own; the model's file has those of rank 0."
+        ),
+        JobKey(
+            section: "model.layers", name: "affine", variants: ["batch_norm"],
+            values: "true or false",
+            fallback: .value("true"), example: "false",
+            meaning: "Whether channels get a scale and a bias that are trained."),
 
         JobKey(
             section: "data", name: "format",

@@ -2,7 +2,8 @@ import GeePSNN
 
 extension JobParser {
     private static let layerTypes = [
-        "linear", "conv", "maxpool", "avgpool", "relu", "tanh", "sigmoid", "dropout", "flatten",
+        "linear", "conv", "maxpool", "avgpool", "relu", "tanh", "sigmoid", "dropout", "lrn",
+        "batch_norm", "flatten",
     ]
 
     /// `{name: lenet}` or `{layers: [...]}`.
@@ -80,6 +81,17 @@ extension JobParser {
         case "tanh": return .tanh
         case "sigmoid": return .sigmoid
         case "dropout": return .dropout(probability: map.number("p", .belowOne, default: 0.5))
+        case "lrn":
+            return .localResponseNormalisation(
+                size: map.integer("size", in: 1...Int.max),
+                alpha: map.number("alpha", .nonNegative, default: 1e-4),
+                beta: map.number("beta", .nonNegative, default: 0.75),
+                k: map.number("k", .positive, default: 1))
+        case "batch_norm":
+            return .batchNormalisation(
+                epsilon: map.number("eps", .positive, default: 1e-5),
+                momentum: map.number("momentum", .upToOne, default: 0.1),
+                isAffine: map.flag("affine", default: true))
         case "flatten": return .flatten
         default: return .relu
         }

@@ -100,6 +100,16 @@ extension LayerKind {
         case .tanh: [("type", "tanh")]
         case .sigmoid: [("type", "sigmoid")]
         case .dropout(let probability): [("type", "dropout"), ("p", "\(probability)")]
+        case .localResponseNormalisation(let size, let alpha, let beta, let k):
+            [
+                ("type", "lrn"), ("size", "\(size)"), ("alpha", "\(alpha)"), ("beta", "\(beta)"),
+                ("k", "\(k)"),
+            ]
+        case .batchNormalisation(let epsilon, let momentum, let isAffine):
+            [
+                ("type", "batch_norm"), ("eps", "\(epsilon)"), ("momentum", "\(momentum)"),
+                ("affine", "\(isAffine)"),
+            ]
         case .flatten: [("type", "flatten")]
         }
     }

@@ -29,7 +29,9 @@ private let commonAliases = [
     "servers": "keepers", "shards": "keepers", "nodes": "workers", "slack": "staleness",
     "iterations": "steps", "max_iter": "steps", "max_steps": "steps", "padding": "pad",
     "units": "out", "filters": "out", "probability": "p", "rate": "p", "dense": "linear",
-    "fc": "linear", "convolution": "conv", "conv2d": "conv", "max_pool": "maxpool",
+    "batchnorm": "batch_norm", "batchnorm2d": "batch_norm", "bn": "batch_norm",
+    "localresponsenorm": "lrn", "fc": "linear", "convolution": "conv", "conv2d": "conv",
+    "max_pool": "maxpool",
 ]
 
 /// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`.

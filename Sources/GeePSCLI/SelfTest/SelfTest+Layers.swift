@@ -2,12 +2,17 @@ import GeePSDevice
 import GeePSNN
 
 extension SelfTest {
-    /// Layers against the host's: loss, outcomes and every gradient of small networks.
-    static let layerCases: [Case] = networks.map { network in
-        Case(suite: "layers", name: network.name) { bench in
-            try compare(network, on: bench)
-        }
-    }
+    /// Layers against the host's: loss, outcomes, every gradient and running statistics of small networks.
+    static let layerCases: [Case] =
+        networks.map { network in
+            Case(suite: "layers", name: network.name) { bench in
+                try compare(network, on: bench)
+            }
+        } + [
+            Case(
+                suite: "layers", name: "evaluation by running statistics is the host's within 1e-4",
+                run: compareEvaluation)
+        ]
 
     private struct SmallNetwork {
         var name: String
@@ -46,6 +51,19 @@ extension SelfTest {
         SmallNetwork(
             name: "dropout", layers: [.linear(out: 40), .dropout(probability: 0.4)]),
         SmallNetwork(
+            name: "local response normalisation",
+            layers: [
+                .convolution(out: 7, kernel: 3, stride: 1, padding: 1),
+                .localResponseNormalisation(size: 5, alpha: 0.5),
+            ]),
+        SmallNetwork(
+            name: "batch normalisation",
+            layers: [
+                .batchNormalisation(isAffine: false),
+                .convolution(out: 7, kernel: 3, stride: 1, padding: 1), .batchNormalisation(),
+                .relu, .linear(out: 9), .batchNormalisation(epsilon: 1e-3, momentum: 0.4), .tanh,
+            ]),
+        SmallNetwork(
             name: "LeNet", layers: ModelConfiguration.lenet().layers.map(\.kind),
             input: Shape(channels: 1, height: 28, width: 28)),
     ]
@@ -76,19 +94,56 @@ extension SelfTest {
         try memory.write(parameters: host.parameters)
         let result = try memory.runIteration(images: images, labels: labels, noise: noise)
         try HostRun(
-            parameters: host.parameters, gradients: try memory.readGradients(), result: result
+            parameters: host.parameters, gradients: try memory.readGradients(),
+            states: try memory.readStates(), result: result
         ).require(host, within: tolerance)
+    }
+
+    private static func compareEvaluation(_ bench: SelfTestBench) throws {
+        let data = SyntheticDataset(
+            count: 200, shape: Shape(channels: 3, height: 6, width: 5), classCount: 10, seed: 2)
+        let kinds: [LayerKind] = [
+            .batchNormalisation(isAffine: false),
+            .convolution(out: 7, kernel: 3, stride: 1, padding: 1), .batchNormalisation(), .relu,
+            .localResponseNormalisation(size: 3, alpha: 0.5), .linear(out: 10),
+        ]
+        let model = ModelConfiguration(
+            layers: kinds.enumerated().map {
+                LayerConfiguration(name: "layer\($0.offset)", kind: $0.element)
+            })
+        let network = try Network(
+            model, input: data.shape, batchSize: Evaluator.batchSize, purpose: .inference)
+        let weights = network.parameters.map { SelfTestBench.values($0.valueCount) }
+        var states = NetworkStates(startOf: network)
+        for (index, state) in network.states.enumerated() {
+            for (tensor, base) in zip(state.tensors, [Float(0), 1]) {
+                for value in tensor.range {
+                    states.values[index][value] = base + Float(value % 5) / 8
+                }
+            }
+        }
+        let results = try [.host, bench.target].map { target in
+            try Evaluator(model: model, dataset: data, on: target).run(
+                weights: weights, states: states, samples: 0..<data.count)
+        }
+        try SelfTestFailure.require(
+            [Float(results[1].meanLoss)], equals: [Float(results[0].meanLoss)], within: tolerance,
+            "loss")
     }
 
     /// An iteration's outcome.
     private struct HostRun {
         var parameters: [[Float]]
         var gradients: [[Float]]
+        var states: [[Float]]
         var result: BatchResult
 
-        init(parameters: [[Float]], gradients: [[Float]], result: BatchResult) {
+        init(
+            parameters: [[Float]], gradients: [[Float]], states: [[Float]], result: BatchResult
+        ) {
             self.parameters = parameters
             self.gradients = gradients
+            self.states = states
             self.result = result
         }
 
@@ -115,6 +170,7 @@ extension SelfTest {
             }
             result = try memory.runIteration(
                 parameters: values, gradients: gradients, noise: noise)
+            states = memory.stateValues
             parameters = zip(values, network.parameters).map {
                 Array(UnsafeBufferPointer(start: $0, count: $1.valueCount))
             }
@@ -131,6 +187,11 @@ extension SelfTest {
                 try SelfTestFailure.require(
                     own, equals: expected, within: tolerance,
                     "gradient of layer \(layer) with parameters")
+            }
+            for (layer, (own, expected)) in zip(states, other.states).enumerated() {
+                try SelfTestFailure.require(
+                    own, equals: expected, within: tolerance,
+                    "running statistics of layer \(layer) with some")
             }
         }
     }

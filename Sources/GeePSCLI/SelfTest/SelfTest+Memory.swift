@@ -19,13 +19,7 @@ extension SelfTest {
 
     /// Deep for its width, so that a small budget is more than a layer needs.
     private static let model = ModelConfiguration(
-        layers: (0..<6).flatMap { index in
-            [
-                LayerConfiguration(
-                    name: "c\(index)", kind: .convolution(out: 8, kernel: 3, stride: 1, padding: 1)),
-                LayerConfiguration(name: "a\(index)", kind: index % 2 == 0 ? .relu : .tanh),
-            ]
-        } + [
+        layers: (0..<6).flatMap(block) + [
             LayerConfiguration(name: "pool", kind: .maxPooling(kernel: 2, stride: 2, padding: 0)),
             LayerConfiguration(name: "f1", kind: .linear(out: 32)),
             // Behind a flat layer: the draws of a map's values follow their order in memory, which is the target's.
@@ -33,12 +27,24 @@ extension SelfTest {
             LayerConfiguration(name: "f2", kind: .linear(out: 10)),
         ])
 
+    /// Running statistics are state of the worker, which moves as the budget has it.
+    private static func block(_ index: Int) -> [LayerConfiguration] {
+        let convolution = LayerKind.convolution(out: 8, kernel: 3, stride: 1, padding: 1)
+        let normalisation: LayerKind =
+            index % 3 == 2 ? .localResponseNormalisation(size: 3) : .batchNormalisation()
+        return [
+            LayerConfiguration(name: "c\(index)", kind: convolution),
+            LayerConfiguration(name: "n\(index)", kind: normalisation),
+            LayerConfiguration(name: "a\(index)", kind: index % 2 == 0 ? .relu : .tanh),
+        ]
+    }
+
     private static func trainsAsTheHost(_ bench: SelfTestBench) throws {
         let host = try train(SelfTestBench(), nil)
         let own = try train(bench, .full)
         for (layer, (found, expected)) in zip(own, host).enumerated() {
             try SelfTestFailure.require(
-                found, equals: expected, within: 1e-3, "layer \(layer) after 10 clocks")
+                found, equals: expected, within: 1e-3, "tensor \(layer) after 10 clocks")
         }
     }
 
@@ -52,7 +58,7 @@ extension SelfTest {
             let own = try train(bench, budget, batchesPerClock: batchesPerClock)
             for (layer, (found, expected)) in zip(own, full).enumerated() {
                 try SelfTestFailure.require(
-                    found, equals: expected, "layer \(layer), \(budget) budget")
+                    found, equals: expected, "tensor \(layer), \(budget) budget")
             }
         }
     }
@@ -71,7 +77,7 @@ extension SelfTest {
         }
     }
 
-    /// The weights after ten clocks of one worker.
+    /// The weights after ten clocks of one worker, then its running statistics.
     ///
     /// - Parameter budget: of device memory; nil: it is not managed.
     private static func train(
@@ -108,6 +114,6 @@ extension SelfTest {
             plan: plan)
         try trainer.initialise()
         for _ in 0..<10 { _ = try trainer.step() }
-        return try trainer.weights()
+        return try trainer.weights() + trainer.states().values
     }
 }

@@ -28,6 +28,14 @@ struct CUDALayers: LayerFactory {
     func dropout(_ site: LayerSite, probability: Double) throws(NNError) -> any Layer {
         try CUDADropoutLayer(site, compute, probability: probability)
     }
+
+    func response(_ site: LayerSite, _ rule: ResponseRule) throws(NNError) -> any Layer {
+        try CUDAResponseLayer(site, compute, rule)
+    }
+
+    func batchNormalisation(_ site: LayerSite, _ rule: BatchRule) throws(NNError) -> any Layer {
+        try CUDABatchNormalisationLayer(site, compute, rule)
+    }
 }
 
 /// A bias for each channel of `[outer, channels, inner]`: our own kernels, since a bias lies behind its weights,

@@ -144,6 +144,31 @@ final class CUDNNActivation {
     deinit { _ = compute.cudnn.cudnnDestroyActivationDescriptor(handle) }
 }
 
+/// A window of channels whose squares values are divided by.
+final class CUDNNResponse {
+    let handle: geeps_cudnn_lrn
+    private let compute: CUDACompute
+
+    init(
+        _ rule: ResponseRule, _ compute: CUDACompute, _ call: CUDALibraryCall
+    ) throws(NNError) {
+        var handle: geeps_cudnn_lrn?
+        try compute.ask(call) { functions, _ in functions.cudnnCreateLRNDescriptor(&handle) }
+        guard let handle else {
+            throw NNError(.kernel, "cuDNN made no descriptor of a response normalisation")
+        }
+        self.handle = handle
+        self.compute = compute
+        // cuDNN divides alpha by the size, as PyTorch does.
+        try compute.ask(call) { functions, _ in
+            functions.cudnnSetLRNDescriptor(
+                handle, UInt32(rule.size), rule.alpha, rule.beta, rule.k)
+        }
+    }
+
+    deinit { _ = compute.cudnn.cudnnDestroyLRNDescriptor(handle) }
+}
+
 /// Sizes as cuDNN takes them: 32 bits.
 struct CUDNNSizes {
     private let values: [Int32]

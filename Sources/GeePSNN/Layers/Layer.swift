@@ -10,6 +10,11 @@ struct ForwardContext {
     var output: UnsafeMutablePointer<Float>
     /// Written for the backward pass; its contents must be the same there.
     var workspace: UnsafeMutableRawPointer?
+    /// What the layer remembers, in the order of `LayerState`.
+    ///
+    /// Nil when it has none, and in training also where the layer runs again: what a batch changes in it is
+    /// changed once.
+    var state: UnsafeMutablePointer<Float>?
     /// Contents are of no use before and after.
     var scratch: UnsafeMutableRawPointer?
     /// Key of the layer's random stream.
@@ -71,6 +76,8 @@ protocol Layer: AnyObject {
     var name: String { get }
     /// What the job trains; nil for most kinds.
     var parameters: LayerParameters? { get }
+    /// What it remembers from batch to batch; nil for most kinds.
+    var state: LayerState? { get }
     /// Of one sample.
     var outputShape: Shape { get }
     /// Order of the output's values.
@@ -85,6 +92,10 @@ protocol Layer: AnyObject {
 
     /// Computes the gradients that the context has room for.
     func backward(_ context: BackwardContext) throws(NNError)
+}
+
+extension Layer {
+    var state: LayerState? { nil }
 }
 
 /// What computes a network's layers.
@@ -119,4 +130,7 @@ struct LayerSite {
 
     /// Values of a batch of the input.
     var inputCount: Int { batchSize * input.count }
+
+    /// Values of a channel in a batch of the input.
+    var valuesPerChannel: Int { batchSize * input.height * input.width }
 }

@@ -11,6 +11,10 @@ protocol LayerFactory {
     func activation(_ site: LayerSite, _ function: ActivationFunction) throws(NNError) -> any Layer
     /// Zeroes values at random.
     func dropout(_ site: LayerSite, probability: Double) throws(NNError) -> any Layer
+    /// Divides values by a power of the squares around them.
+    func response(_ site: LayerSite, _ rule: ResponseRule) throws(NNError) -> any Layer
+    /// Gives channels mean 0 and variance 1.
+    func batchNormalisation(_ site: LayerSite, _ rule: BatchRule) throws(NNError) -> any Layer
 }
 
 /// What a pooling makes of a window.
@@ -19,7 +23,7 @@ enum PoolingKind { case maximum, average }
 /// A function whose derivative is a function of its result.
 enum ActivationFunction { case relu, tanh, sigmoid }
 
-/// Layers on oneDNN.
+/// Layers on oneDNN and kernels of our own.
 struct HostLayers: LayerFactory {
     func linear(_ site: LayerSite, out: Int) throws(NNError) -> any Layer {
         try LinearLayer(site, out: out)
@@ -43,5 +47,13 @@ struct HostLayers: LayerFactory {
 
     func dropout(_ site: LayerSite, probability: Double) throws(NNError) -> any Layer {
         try DropoutLayer(site, probability: probability)
+    }
+
+    func response(_ site: LayerSite, _ rule: ResponseRule) throws(NNError) -> any Layer {
+        ResponseLayer(site, rule)
+    }
+
+    func batchNormalisation(_ site: LayerSite, _ rule: BatchRule) throws(NNError) -> any Layer {
+        try BatchNormalisationLayer(site, rule)
     }
 }

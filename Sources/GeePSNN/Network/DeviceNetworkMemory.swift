@@ -40,7 +40,8 @@ public final class DeviceNetworkMemory {
         }
     }
 
-    /// Memory of `device` for `network`, whose target's stream is one of the device's.
+    /// Memory of `device` for `network`, whose target's stream is one of the device's; states hold what training
+    /// begins with.
     public init(_ network: Network, on device: any Device) throws(DeviceError) {
         guard let stream = network.target.stream else {
             preconditionFailure("a network of the host has its memory on the host: NetworkMemory")
@@ -61,6 +62,7 @@ public final class DeviceNetworkMemory {
         for (index, offset) in layout.tensors.enumerated() {
             (table + index).initialize(to: memory.address + offset)
         }
+        try write(NetworkStates(startOf: network))
     }
 
     deinit {
@@ -74,6 +76,20 @@ public final class DeviceNetworkMemory {
         for (values, target) in zip(values, parameters) {
             try write(values.withUnsafeBytes { Array($0) }, to: UnsafeMutableRawPointer(target))
         }
+    }
+
+    /// Puts the values of `states` there.
+    public func write(_ states: NetworkStates) throws(DeviceError) {
+        for (values, tensor) in zip(states.values, network.stateTensors) {
+            try write(tensor: tensor, values.withUnsafeBytes { Array($0) })
+        }
+    }
+
+    /// The values of `Network.states`.
+    public func readStates() throws(DeviceError) -> [[Float]] {
+        var all: [[Float]] = []
+        for tensor in network.stateTensors { all.append(try read(tensor: tensor)) }
+        return all
     }
 
     /// Puts bytes into tensor `index`.

@@ -12,6 +12,10 @@ public struct LocalTensor: Hashable, Sendable {
         case gradient
         /// What a layer remembers from the forward to the backward pass; opaque bytes.
         case workspace
+        /// What a layer remembers from one mini-batch to the next, float32: `Network.states`.
+        ///
+        /// The caller gives it its first content, and keeps it from iteration to iteration.
+        case state
         /// What the loss came to, where a stream computes it: `Network.resultsTensor`.
         case results
         /// Of use within a step only; shared by all steps.

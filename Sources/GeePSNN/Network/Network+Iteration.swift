@@ -65,7 +65,7 @@ extension Network {
             locals: tensors.map { tensor in
                 PlanProblem.Local(
                     name: tensor.name, byteCount: tensor.byteCount,
-                    bytesPerSample: tensor.role == .scratch
+                    bytesPerSample: tensor.role == .scratch || tensor.role == .state
                         ? nil : tensor.byteCount / batchSize)
             },
             batches: tables.enumerated().map { index, layout in

@@ -35,16 +35,17 @@ extension Network {
     ) throws(NNError) -> BatchResult? {
         switch step.kind {
         case .load: break
-        case .forward(let layer), .recompute(let layer):
-            try forward(placements[layer], memory)
+        case .forward(let layer): try forward(placements[layer], memory, isFirst: true)
+        case .recompute(let layer): try forward(placements[layer], memory, isFirst: false)
         case .backward(let layer): try backward(placements[layer], memory)
         case .loss: return try loss(memory)
         }
         return nil
     }
 
+    /// - Parameter isFirst: what the batch changes in the layer's state it changes now.
     private func forward(
-        _ placement: LayerPlacement, _ memory: StepMemory
+        _ placement: LayerPlacement, _ memory: StepMemory, isFirst: Bool
     ) throws(NNError) {
         let scratchBytes = placement.layer.traits.forwardScratchBytes
         try placement.layer.forward(
@@ -53,6 +54,7 @@ extension Network {
                 input: UnsafePointer(floats(placement.input, memory)),
                 output: floats(placement.output, memory),
                 workspace: placement.workspace.map { raw($0, memory) },
+                state: isFirst ? placement.state.map { floats($0, memory) } : nil,
                 scratch: scratchBytes > 0 ? scratchTensor.map { raw($0, memory) } : nil,
                 noise: memory.noise.stream(layer: placement.noiseStream)))
     }

@@ -9,9 +9,10 @@
 public final class Network {
     /// What the network is for.
     public enum Purpose: Hashable, Sendable {
-        /// Forward, loss, backward; dropout drops.
+        /// Forward, loss, backward; dropout drops; batches are normalised by their own statistics.
         case training
-        /// Forward and loss; dropout does nothing; the logits are kept.
+        /// Forward and loss; dropout does nothing; batches are normalised by running statistics; the logits
+        /// are kept.
         case inference
     }
 
@@ -29,6 +30,12 @@ public final class Network {
     ///
     /// Equal for every purpose and batch size.
     public let parameters: [LayerParameters]
+    /// What layers remember beside their parameters, bottom to top: state of a worker.
+    ///
+    /// Equal for every purpose and batch size.
+    public let states: [LayerState]
+    /// Indexes in `tensors` of `states`, in their order.
+    public let stateTensors: [Int]
     /// Local memory the steps need.
     public let tensors: [LocalTensor]
     /// An iteration, in order.
@@ -85,6 +92,8 @@ public final class Network {
         self.target = target
         classCount = builder.shape.count
         parameters = builder.placements.compactMap { $0.layer.parameters }
+        states = builder.placements.compactMap { $0.layer.state }
+        stateTensors = builder.placements.compactMap(\.state)
         tensors = builder.tensors
         steps = builder.plan()
         placements = builder.placements
@@ -131,6 +140,7 @@ struct LayerPlacement {
     let outputGradient: Int?
     let inputGradient: Int?
     let workspace: Int?
+    let state: Int?
     /// Among the layers with parameters; nil without.
     let parameterIndex: Int?
     /// Whether a backward pass is of use: it or a layer below has parameters.

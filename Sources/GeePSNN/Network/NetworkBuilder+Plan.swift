@@ -17,8 +17,9 @@ extension NetworkBuilder {
             }
         }
         let results = isTraining ? [inputGradientTensor].compactMap { $0 } : [current.activation]
-        return NetworkStep.planned(
-            drafts, results: Set(results + [resultsTensor].compactMap { $0 }))
+        // The next iteration reads what this one leaves of a layer's state.
+        let kept = placements.compactMap(\.state) + [resultsTensor].compactMap { $0 }
+        return NetworkStep.planned(drafts, results: Set(results + kept))
     }
 
     private func draft(
@@ -31,6 +32,10 @@ extension NetworkBuilder {
         var draft = draft(
             .forward(layer: index), reads: [placement.input],
             writes: [placement.output] + [placement.workspace].compactMap { $0 })
+        if let state = placement.state {
+            draft.reads.append(state)
+            if isTraining { draft.writes.append(state) }
+        }
         draft.step.parametersRead = placement.parameterIndex
         if placement.layer.traits.forwardScratchBytes > 0 { draft.scratch = scratchTensor }
         return draft

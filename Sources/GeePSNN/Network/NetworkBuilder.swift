@@ -130,6 +130,16 @@ struct NetworkBuilder {
         case .dropout(let probability):
             let dropout = try factory.dropout(site(layer.name), probability: probability)
             if isTraining { try place(dropout) }
+        case .localResponseNormalisation(let size, let alpha, let beta, let k):
+            let rule = ResponseRule(size: size, alpha: alpha, beta: beta, k: k)
+            try rule.check(layer: layer.name)
+            try arrange(target.imageLayout, name: freeName("\(layer.name).input"))
+            try place(try factory.response(site(layer.name), rule))
+        case .batchNormalisation(let epsilon, let momentum, let isAffine):
+            let rule = BatchRule(epsilon: epsilon, momentum: momentum, isAffine: isAffine)
+            try rule.check(layer: layer.name)
+            try arrange(target.imageLayout, name: freeName("\(layer.name).input"))
+            try place(try factory.batchNormalisation(site(layer.name), rule))
         case .flatten: try flatten(name: layer.name)
         }
     }
@@ -203,6 +213,9 @@ struct NetworkBuilder {
                 outputGradient: outputGradient, inputGradient: current.gradient,
                 workspace: traits.workspaceBytes > 0
                     ? addTensor("\(layer.name).workspace", traits.workspaceBytes, .workspace) : nil,
+                state: layer.state.map {
+                    addTensor("\(layer.name).state", $0.byteCount, .state)
+                },
                 parameterIndex: layer.parameters == nil ? nil : parameterCount,
                 needsBackward: needsBackward))
         if layer.parameters != nil { parameterCount += 1 }

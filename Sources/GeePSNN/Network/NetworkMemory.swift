@@ -6,7 +6,7 @@ public final class NetworkMemory {
     /// Bytes of all tensors, each rounded up to `LocalTensor.alignment`.
     public let byteCount: Int
 
-    /// Zeroed memory for every tensor of `network`.
+    /// Zeroed memory for every tensor of `network`; states hold what training begins with.
     public init(_ network: Network) {
         self.network = network
         var offsets: [Int] = []
@@ -23,6 +23,7 @@ public final class NetworkMemory {
         for (index, offset) in offsets.enumerated() {
             (table + index).initialize(to: base + offset)
         }
+        write(NetworkStates(startOf: network))
     }
 
     deinit {
@@ -39,6 +40,16 @@ public final class NetworkMemory {
         return UnsafeMutableRawBufferPointer(start: table[index], count: bytes)
             .assumingMemoryBound(to: Float.self)
     }
+
+    /// Puts the values of `states` there.
+    public func write(_ states: NetworkStates) {
+        for (values, tensor) in zip(states.values, network.stateTensors) {
+            _ = floats(tensor).update(fromContentsOf: values)
+        }
+    }
+
+    /// The values of `Network.states`.
+    public var stateValues: [[Float]] { network.stateTensors.map { Array(floats($0)) } }
 
     /// The batch, `[B, C, H, W]`, to be written before an iteration.
     public var input: UnsafeMutableBufferPointer<Float> { floats(network.inputTensor) }

@@ -57,7 +57,8 @@ extension Network {
         let results = [
             purpose == .training ? inputGradientTensor : logitsTensor, resultsTensor,
         ]
-        return NetworkStep.planned(restorer.drafts, results: Set(results.compactMap { $0 }))
+        return NetworkStep.planned(
+            restorer.drafts, results: Set(results.compactMap { $0 } + stateTensors))
     }
 }
 
@@ -96,6 +97,8 @@ private struct StepRestorer {
         for layer in unit.layers {
             guard var step = forwardSteps[layer] else { continue }
             step.kind = .recompute(layer: layer)
+            // A batch goes into a layer's state once.
+            step.accesses.removeAll { network.stateTensors.contains($0.tensor) }
             drafts.append(StepDraft(step, scratch: network.scratchTensor))
         }
     }

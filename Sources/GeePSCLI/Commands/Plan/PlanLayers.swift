@@ -74,7 +74,7 @@ struct PlanLayer: Hashable, Sendable {
         switch tensor.role {
         case .input, .labels: return "batch"
         case .results, .scratch: return tensor.name
-        case .activation, .gradient, .workspace: break
+        case .activation, .gradient, .workspace, .state: break
         }
         let owners = network.layerNames.filter { tensor.name.hasPrefix("\($0).") }
         return owners.max { $0.count < $1.count } ?? tensor.name

@@ -1,0 +1,102 @@
+internal import GeePSCore
+internal import GeePSDevice
+
+/// Local data from outside the iteration: its first content, and what was kept last.
+extension AccessManager {
+    /// Gives local data a first content, which the first access with `fetch` finds.
+    ///
+    /// - Parameter values: as many as `batch` has room for.
+    public func write(_ values: [Float], to batch: LocalBatch) throws(AccessError) {
+        check(batch, holds: values.count)
+        precondition(
+            managed?.run == nil, "local data \(batch.name) gets its first content before the plan")
+        let home = managed == nil ? nil : try managed?.homeForContent(of: batch.id)
+        values.withUnsafeBytes { bytes in
+            guard let start = bytes.baseAddress else { return }
+            if let home {
+                home.copyMemory(from: start, byteCount: bytes.count)
+            } else {
+                device.write(start, to: locals[batch.id].address, byteCount: bytes.count)
+            }
+        }
+    }
+
+    /// What was kept of local data; between iterations.
+    ///
+    /// No access is noted and no placement given up. Where memory is managed it waits for the application's stream.
+    public func values(of batch: LocalBatch) throws(AccessError) -> [Float] {
+        // What the reclaimer was told to save is on its way then.
+        reclaimer?.drain()
+        try rethrowFailure()
+        var values = [Float](repeating: 0, count: batch.byteCount / MemoryLayout<Float>.stride)
+        let result = values.withUnsafeMutableBytes { bytes -> Result<Void, AccessError> in
+            guard let target = bytes.baseAddress else { return .success(()) }
+            do throws(AccessError) {
+                if let managed {
+                    return .success(try managed.copyContent(of: batch.id, to: target))
+                }
+                return .success(
+                    try copyOut(locals[batch.id].address, to: target, byteCount: bytes.count))
+            } catch {
+                return .failure(error)
+            }
+        }
+        try result.get()
+        return values
+    }
+
+    private func copyOut(
+        _ source: UnsafeMutableRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int
+    ) throws(AccessError) {
+        do {
+            let stream = try device.makeStream(name: "read back")
+            defer { stream.close() }
+            stream.copy(
+                from: source, to: target, byteCount: byteCount, direction: .deviceToHost)
+            try stream.synchronise()
+        } catch {
+            throw AccessError(.deviceFailed, "read local data back: \(error.message)")
+        }
+    }
+
+    private func check(_ batch: LocalBatch, holds count: Int) {
+        precondition(
+            count * MemoryLayout<Float>.stride == batch.byteCount,
+            "local data \(batch.name) has \(batch.byteCount) bytes, got \(count) values")
+    }
+}
+
+extension ManagedMemory {
+    /// Host memory for a first content of local data, which counts as kept.
+    func homeForContent(of id: Int) throws(AccessError) -> UnsafeMutableRawPointer? {
+        let local = locals[id]
+        try makeHome(local)
+        local.content = .host
+        return local.home?.address
+    }
+
+    /// Copies what was kept of local data, which nobody holds, to host memory.
+    func copyContent(
+        of id: Int, to target: UnsafeMutableRawPointer
+    ) throws(AccessError) {
+        let local = locals[id]
+        precondition(local.holders == 0, "local data \(local.name) is read back while it is held")
+        switch local.content {
+        case .host:
+            try wait(for: outStream)
+            guard let home = local.home else { return }
+            target.copyMemory(from: home.address, byteCount: local.byteCount)
+        case .device(let stay):
+            guard let run else { return }
+            try settleApplication()
+            outStream.copy(
+                from: run.stays[stay].address, to: target, byteCount: local.byteCount,
+                direction: .deviceToHost, label: "\(local.name) read back")
+            try wait(for: outStream)
+        case .none, .lost:
+            throw AccessError(
+                .contentLost, "nothing was kept of local data \(local.name) that could be read back"
+            )
+        }
+    }
+}

@@ -1,0 +1,103 @@
+import GeePSCore
+import GeePSDevice
+import GeePSMemory
+import Testing
+
+/// Local data that lives on: a first content before the plan, read back between iterations.
+@Suite struct LocalContentTests {
+    enum Memory: String, CaseIterable, Sendable {
+        case direct, full, least
+    }
+
+    /// A counter of 256 values among larger data; one step adds one to it, twice an iteration.
+    private final class Subject {
+        let manager: AccessManager
+        private let store: PlainStore
+        private let stream: (any DeviceStream)?
+        private let counter: LocalBatch
+        private let others: [LocalBatch]
+        private static let count = 256
+
+        init(_ memory: Memory, hasStream: Bool) throws {
+            let device = HostDevice()
+            let tables = [TableLayout(name: "table", rowCount: 4, rowWidth: 4)]
+            store = try PlainStore(tables: tables, device: device, seed: 1)
+            let configuration = memory == .direct ? nil : MemoryConfiguration()
+            let manager = try AccessManager(
+                tables: tables, store: store, device: device, staleness: .bulkSynchronous,
+                memory: configuration)
+            self.manager = manager
+            stream = hasStream ? try device.makeStream(name: "application") : nil
+            if memory != .direct { manager.applicationStream = stream }
+            let counter = try manager.localBatch(name: "counter", byteCount: Self.count * 4)
+            let others = try (0..<3).map { index in
+                try manager.localBatch(name: "other\(index)", byteCount: 4096)
+            }
+            (self.counter, self.others) = (counter, others)
+            try manager.write((0..<Self.count).map { Float($0) }, to: counter)
+            let plan = AccessPlan(Self.accesses(counter, others))
+            if memory == .least {
+                let planner = try PlacementPlanner(manager.problem(for: plan))
+                let placement = try planner.placement(budgetBytes: planner.leastBytes)
+                // The counter is not all the time on the device, or it would not be copied.
+                #expect(placement.homes[0] == .moves)
+                try manager.follow(plan, placement: placement)
+            } else {
+                try manager.follow(plan)
+            }
+        }
+
+        func close() {
+            manager.close()
+            store.close()
+            stream?.close()
+        }
+
+        private static func accesses(_ counter: LocalBatch, _ others: [LocalBatch]) -> [Access] {
+            var accesses: [Access] = []
+            for _ in 0..<2 {
+                accesses.append(Access(.local, batch: counter.id, matters: true))
+                accesses.append(Access(.endLocal, batch: counter.id, matters: true))
+                for other in others {
+                    accesses.append(Access(.local, batch: other.id, matters: false))
+                    accesses.append(Access(.endLocal, batch: other.id, matters: false))
+                }
+            }
+            return accesses + [Access(.clock)]
+        }
+
+        func iterate() throws {
+            for _ in 0..<2 {
+                let buffer = try manager.local(counter, fetch: true)
+                nonisolated(unsafe) let values = buffer.floats
+                let add = { @Sendable () throws(DeviceError) in
+                    for index in 0..<Self.count { values[index] += 1 }
+                }
+                if let stream { stream.run(add) } else { try add() }
+                buffer.release(keep: true)
+                for other in others { try manager.local(other, fetch: false).release(keep: false) }
+            }
+            manager.clock()
+        }
+
+        func values() throws -> [Float] {
+            if manager.managedCounters == nil { try stream?.synchronise() }
+            return try manager.values(of: counter)
+        }
+    }
+
+    @Test(arguments: Memory.allCases, [true, false])
+    func whatWasWrittenIsThereAndWhatWasKeptComesBack(memory: Memory, hasStream: Bool) throws {
+        let subject = try Subject(memory, hasStream: hasStream)
+        defer { subject.close() }
+        let start = (0..<256).map { Float($0) }
+        #expect(try subject.values() == start)
+        for iteration in 1...4 {
+            try subject.iterate()
+            let expected = start.map { $0 + Float(2 * iteration) }
+            #expect(try subject.values() == expected)
+        }
+        // Reading back is no access: the plan is followed as before.
+        #expect(subject.manager.counters.planDeviations == 0)
+    }
+}
