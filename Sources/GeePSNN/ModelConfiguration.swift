@@ -14,6 +14,17 @@ public enum LayerKind: Hashable, Sendable {
     /// Each value is zeroed with this probability while training, the others scaled by 1 / (1 - p).
     case dropout(probability: Double)
     case flatten
+    /// Long short-term memory with `out` hidden values over `steps` steps, as PyTorch's `nn.LSTM`; reads its input in
+    /// C, H, W order, a step after the other.
+    case lstm(out: Int, steps: Int, keeps: KeptSteps)
+}
+
+/// Which steps' values a recurrent layer passes on.
+public enum KeptSteps: String, Hashable, Sendable, CaseIterable {
+    /// Those of the last, as a vector.
+    case last
+    /// Of all; a step is a channel.
+    case all
 }
 
 /// A layer of a job's model.

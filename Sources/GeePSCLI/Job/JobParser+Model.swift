@@ -3,6 +3,7 @@ import GeePSNN
 extension JobParser {
     private static let layerTypes = [
         "linear", "conv", "maxpool", "avgpool", "relu", "tanh", "sigmoid", "dropout", "flatten",
+        "lstm",
     ]
 
     /// `{name: lenet}` or `{layers: [...]}`.
@@ -81,6 +82,12 @@ extension JobParser {
         case "sigmoid": return .sigmoid
         case "dropout": return .dropout(probability: map.number("p", .belowOne, default: 0.5))
         case "flatten": return .flatten
+        case "lstm":
+            return .lstm(
+                out: map.integer("out", in: 1...Int.max),
+                steps: map.integer("steps", in: 1...Int.max),
+                keeps: map.choice("keep", of: KeptSteps.allCases.map(\.rawValue), default: "last")
+                    .flatMap(KeptSteps.init) ?? .last)
         default: return .relu
         }
     }

@@ -101,6 +101,8 @@ extension LayerKind {
         case .sigmoid: [("type", "sigmoid")]
         case .dropout(let probability): [("type", "dropout"), ("p", "\(probability)")]
         case .flatten: [("type", "flatten")]
+        case .lstm(let out, let steps, let keeps):
+            [("type", "lstm"), ("out", "\(out)"), ("steps", "\(steps)"), ("keep", keeps.rawValue)]
         }
     }
 

@@ -46,6 +46,11 @@ extension SelfTest {
         SmallNetwork(
             name: "dropout", layers: [.linear(out: 40), .dropout(probability: 0.4)]),
         SmallNetwork(
+            name: "LSTM, all steps then the last",
+            layers: [
+                .lstm(out: 24, steps: 12, keeps: .all), .lstm(out: 40, steps: 12, keeps: .last),
+            ]),
+        SmallNetwork(
             name: "LeNet", layers: ModelConfiguration.lenet().layers.map(\.kind),
             input: Shape(channels: 1, height: 28, width: 28)),
     ]

@@ -28,6 +28,12 @@ struct CUDALayers: LayerFactory {
     func dropout(_ site: LayerSite, probability: Double) throws(NNError) -> any Layer {
         try CUDADropoutLayer(site, compute, probability: probability)
     }
+
+    func lstm(
+        _ site: LayerSite, _ sizes: LSTMSizes, keeps: KeptSteps
+    ) throws(NNError) -> any Layer {
+        LSTMLayer(site, try CUDALSTM(compute, layer: site.name, sizes: sizes), keeps: keeps)
+    }
 }
 
 /// A bias for each channel of `[outer, channels, inner]`: our own kernels, since a bias lies behind its weights,

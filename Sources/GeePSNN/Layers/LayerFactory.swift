@@ -11,6 +11,8 @@ protocol LayerFactory {
     func activation(_ site: LayerSite, _ function: ActivationFunction) throws(NNError) -> any Layer
     /// Zeroes values at random.
     func dropout(_ site: LayerSite, probability: Double) throws(NNError) -> any Layer
+    /// Recurrent, over a batch of sequences.
+    func lstm(_ site: LayerSite, _ sizes: LSTMSizes, keeps: KeptSteps) throws(NNError) -> any Layer
 }
 
 /// What a pooling makes of a window.
@@ -43,5 +45,11 @@ struct HostLayers: LayerFactory {
 
     func dropout(_ site: LayerSite, probability: Double) throws(NNError) -> any Layer {
         try DropoutLayer(site, probability: probability)
+    }
+
+    func lstm(
+        _ site: LayerSite, _ sizes: LSTMSizes, keeps: KeptSteps
+    ) throws(NNError) -> any Layer {
+        LSTMLayer(site, HostLSTM(layer: site.name, sizes: sizes), keeps: keeps)
     }
 }
