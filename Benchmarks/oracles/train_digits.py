@@ -1,6 +1,6 @@
 """What PyTorch makes of a training job: the oracle of geeps train.
 
-usage: train_digits.py init DIRECTORY               mlp.safetensors and lenet.safetensors to start from
+usage: train_digits.py init DIRECTORY               <model>.safetensors of every model, to start from
        train_digits.py train DATA DIRECTORY CASES   trains every case of the file CASES from these
        train_digits.py load MODEL FILE...           loads each file into the model, every name must match
 
@@ -39,7 +39,18 @@ def lenet():
         "fc2": nn.Linear(120, 84), "relu4": nn.ReLU(), "fc3": nn.Linear(84, 10)}
 
 
-MODELS = {"mlp": mlp, "lenet": lenet}
+class Rows(nn.LSTM):
+    """Reads an image of one channel a row a step; the hidden values of the last step."""
+
+    def forward(self, images):
+        return super().forward(images.squeeze(1))[0][:, -1]
+
+
+def lstm():
+    return {"lstm1": Rows(8, 24, batch_first=True), "fc1": nn.Linear(24, 10)}
+
+
+MODELS = {"mlp": mlp, "lenet": lenet, "lstm": lstm}
 
 
 def model(name):

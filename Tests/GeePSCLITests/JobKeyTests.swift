@@ -30,6 +30,7 @@ private let sections: [Section] = [
     Section("model.layers", "sigmoid", [("type", "sigmoid")]),
     Section("model.layers", "dropout", [("type", "dropout")]),
     Section("model.layers", "flatten", [("type", "flatten")]),
+    Section("model.layers", "lstm", [("type", "lstm"), ("out", "4"), ("steps", "2")]),
     Section("data", "mnist", [("format", "mnist"), ("path", "d")]),
     Section("data", "cifar10", [("format", "cifar10"), ("path", "d")]),
     Section(

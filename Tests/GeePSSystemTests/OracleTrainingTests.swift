@@ -25,9 +25,9 @@ extension SystemTests {
             #expect(abs(try trained.number("train_loss") / loss - 1) <= 1e-6)
         }
 
-        @Test(arguments: ["mlp", "lenet"])
+        @Test(arguments: TestJob.oracleModels.keys.sorted())
         func torchLoadsTheModelByItsNames(model: String) async throws {
-            let job = TestJob(model: model == "mlp" ? TestJob.mlp : TestJob.lenet)
+            let job = TestJob(model: try #require(TestJob.oracleModels[model]))
             let trained = try await job.run()
             let output = try OraclePython.run(
                 "train_digits.py", ["load", model, trained.modelPath])
@@ -38,7 +38,7 @@ extension SystemTests {
 
 /// A job that both sides train.
 struct OracleCase: Sendable, CustomTestStringConvertible {
-    static let all = ["mlp", "lenet"].flatMap { model in
+    static let all = ["mlp", "lenet", "lstm"].flatMap { model in
         ["SGD", "Adam"].flatMap { optimizer in
             (1...3).map { OracleCase(model: model, optimizer: optimizer, workers: $0) }
         }
@@ -74,7 +74,7 @@ struct OracleCase: Sendable, CustomTestStringConvertible {
     /// The case as we train it.
     func job(startingFrom folder: TemporaryFolder) -> TestJob {
         TestJob(
-            model: model == "mlp" ? TestJob.mlp : TestJob.lenet,
+            model: TestJob.oracleModels[model] ?? "",
             data: TestJob.digits(batchSize: batchSize, isShuffled: false),
             optimizer: optimizer == "SGD"
                 ? "{name: sgd, lr: 0.05, momentum: 0.9, weight_decay: 1e-3}"

@@ -6,11 +6,17 @@ import Testing
 struct TestJob: Sendable {
     /// The digits that come with the repository.
     static let digits = GeepsProcess.root.appending(path: "data/digits").path()
-    /// 64 to 32 to 10; `train_digits.py` knows it too.
+    /// 64 to 32 to 10.
     static let mlp =
         "{layers: [{name: fc1, type: linear, out: 32}, {name: relu1, type: relu}, "
         + "{name: fc2, type: linear, out: 10}]}"
     static let lenet = "{name: lenet}"
+    /// A row of the image a step.
+    static let lstm =
+        "{layers: [{name: lstm1, type: lstm, out: 24, steps: 8}, "
+        + "{name: fc1, type: linear, out: 10}]}"
+    /// The models that `train_digits.py` knows.
+    static let oracleModels = ["mlp": mlp, "lenet": lenet, "lstm": lstm]
 
     var model = TestJob.mlp
     var data = TestJob.digits(batchSize: 16)
