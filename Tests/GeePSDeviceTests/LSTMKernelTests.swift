@@ -97,6 +97,29 @@ private func expectNear(_ found: [Float], _ expected: [Double], _ what: String) 
         }
     }
 
+    @Test(arguments: [Float.nan, -.nan])
+    func notANumberIsWhatAGateBecomesOfOne(_ nan: Float) throws {
+        func gates(_ run: (KernelArray<Float>, KernelArray<Float>) throws -> Void) rethrows {
+            let gates = KernelArray([nan, nan, nan, nan])
+            let zeros = KernelArray([Float](repeating: 0, count: 8))
+            try run(gates, zeros)
+            #expect(gates.values.allSatisfy(\.isNaN), "\(gates.values)")
+        }
+        try gates {
+            let (cell, hidden) = (KernelArray<Float>([0]), KernelArray<Float>([0]))
+            try launch(
+                "geeps_lstm_forward", LaunchShape(grid: 1, block: 1), $0.start, cell.start,
+                hidden.start, $1.constant, Int64(4), Int64(1), Int64(1), Int64(1))
+        }
+        for table in tables {
+            gates {
+                let (cell, hidden) = (KernelArray<Float>([0]), KernelArray<Float>([0]))
+                table.lstm_forward(
+                    $0.start, cell.start, hidden.start, $1.constant, 4, 1, 1, 1)
+            }
+        }
+    }
+
     /// Relatively; below the normal numbers to one of them.
     private func expectAccurate(_ found: Float, _ expected: Double, _ what: String) {
         let least = Double(Float.leastNormalMagnitude)
