@@ -50,7 +50,18 @@ def normalised():
         "tanh2": nn.Tanh(), "bn3": nn.BatchNorm1d(32, affine=False), "fc2": nn.Linear(32, 10)}
 
 
-MODELS = {"mlp": mlp, "lenet": lenet, "normalised": normalised}
+class Rows(nn.LSTM):
+    """Reads an image of one channel a row a step; the hidden values of the last step."""
+
+    def forward(self, images):
+        return super().forward(images.squeeze(1))[0][:, -1]
+
+
+def lstm():
+    return {"lstm1": Rows(8, 24, batch_first=True), "fc1": nn.Linear(24, 10)}
+
+
+MODELS = {"mlp": mlp, "lenet": lenet, "normalised": normalised, "lstm": lstm}
 
 
 def model(name):

@@ -5,18 +5,31 @@
 #ifndef GEEPS_FOR_RANGE
 #define GEEPS_FOR_RANGE(i, n) for (int64_t i = 0; i < (n); i++)
 #endif
+#ifndef GEEPS_FOR_PLACES
+/// Runs the statement for every item of a matrix. Items have nothing to do with each other, which the
+/// compiler could not see where they are changed in place.
+#define GEEPS_FOR_PLACES(place, row_count, width)                            \
+    for (geeps_place place = {0, 0}; place.row < (row_count); place.row++)   \
+        _Pragma("clang loop vectorize(assume_safety)")                       \
+        for (place.column = 0; place.column < (width); place.column++)
+#endif
 #ifndef GEEPS_ELEMENT
 #define GEEPS_ELEMENT static inline __attribute__((always_inline))
 #define GEEPS_KERNEL static void
 #define GEEPS_RESTRICT restrict
 #define GEEPS_FMA(a, b, c) __builtin_fmaf((a), (b), (c))
 #define GEEPS_SQRT(x) __builtin_sqrtf(x)
+#define GEEPS_BITS(x) geeps_bits(x)
+#define GEEPS_FLOAT(bits) geeps_float(bits)
 #endif
 
 #include "elements.h"
 #include "rows_body.h"
 #include "loops_body.h"
 #include "channels_body.h"
+#include "lstm_elements.h"
+#include "lstm_body.h"
+#include "lstm_host_body.h"
 
 // Thirty-two partial sums whatever the vector width, so that every level adds in the same order. The
 // square of a float is exact in double.
@@ -61,4 +74,8 @@ const geeps_kernels GEEPS_NAME(geeps_kernels_table) = {
     .channel_normalise_backward = GEEPS_NAME(channel_normalise_backward),
     .response_normalise = GEEPS_NAME(response_normalise),
     .response_normalise_backward = GEEPS_NAME(response_normalise_backward),
+    .lstm_forward = GEEPS_NAME(lstm_forward),
+    .lstm_backward = GEEPS_NAME(lstm_backward),
+    .lstm_states = GEEPS_NAME(lstm_states),
+    .column_sums = GEEPS_NAME(column_sums),
 };

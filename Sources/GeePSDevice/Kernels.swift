@@ -76,5 +76,5 @@ public enum Kernels {
         }
     }
 
-    private static var best: geeps_kernels { geeps_kernels_best().pointee }
+    static var best: geeps_kernels { geeps_kernels_best().pointee }
 }

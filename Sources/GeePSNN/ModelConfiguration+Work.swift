@@ -1,8 +1,8 @@
 extension ModelConfiguration {
     /// Multiply-adds that one sample takes forward: the connections of the paper's "connections per second".
     ///
-    /// Counts linear and convolution layers; the others are small beside them. Layers whose window does not
-    /// fit count as zero: building the network refuses them.
+    /// Counts linear, convolution and recurrent layers; the others are small beside them. Layers whose window does
+    /// not fit count as zero: building the network refuses them.
     public func multiplyAdds(input: Shape) -> Int {
         var shape = input
         var sum = 0
@@ -19,12 +19,26 @@ extension ModelConfiguration {
                 .averagePooling(let kernel, let stride, let padding):
                 shape = shape.sliding(kernel, stride, padding, channels: shape.channels)
             case .flatten: shape = shape.flattened
+            case .lstm(let out, let steps, let keeps):
+                // Before the first step there is nothing to multiply.
+                sum += 4 * out * (shape.count + max(0, steps - 1) * out)
+                shape = keeps.shape(steps: steps, width: out)
             case .relu, .tanh, .sigmoid, .dropout, .localResponseNormalisation,
                 .batchNormalisation:
                 break
             }
         }
         return sum
+    }
+}
+
+extension KeptSteps {
+    /// What a sample of `steps` steps of `width` values leaves.
+    func shape(steps: Int, width: Int) -> Shape {
+        switch self {
+        case .last: Shape(channels: width)
+        case .all: Shape(channels: steps, width: width)
+        }
     }
 }
 

@@ -25,6 +25,17 @@ public enum LayerKind: Hashable, Sendable {
     case batchNormalisation(
         epsilon: Double = 1e-5, momentum: Double = 0.1, isAffine: Bool = true)
     case flatten
+    /// Long short-term memory with `out` hidden values over `steps` steps, as PyTorch's `nn.LSTM`; reads its input in
+    /// C, H, W order, a step after the other.
+    case lstm(out: Int, steps: Int, keeps: KeptSteps)
+}
+
+/// Which steps' values a recurrent layer passes on.
+public enum KeptSteps: String, Hashable, Sendable, CaseIterable {
+    /// Those of the last, as a vector.
+    case last
+    /// Of all; a step is a channel.
+    case all
 }
 
 /// A layer of a job's model.

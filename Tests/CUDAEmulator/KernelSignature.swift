@@ -79,6 +79,26 @@ struct KernelSignature {
         "geeps_dropout": KernelSignature("ppqqfq") {
             [.write($0, 0, $0[5]), .read($0, 1, $0[5])]
         },
+        "geeps_lstm_forward": KernelSignature("ppppqqqq") {
+            let (lastRow, width) = ($0[6] - 1, $0[7])
+            return [
+                .change($0, 0, lastRow * $0[4] + 4 * width), .change($0, 1, $0[6] * width),
+                .write($0, 2, lastRow * $0[5] + width), .read($0, 3, 8 * width),
+            ]
+        },
+        "geeps_lstm_backward": KernelSignature("ppppppqqqq") {
+            let (lastRow, steps, width) = ($0[7] - 1, $0[8], $0[9])
+            let gateCount = (lastRow * steps + 1) * 4 * width
+            return [
+                .write($0, 0, gateCount), .change($0, 1, $0[7] * width),
+                .read($0, 2, $0[7] * width), .read($0, 3, lastRow * $0[6] + width),
+                .read($0, 4, gateCount), .read($0, 5, lastRow * steps * width + width),
+            ]
+        },
+        "geeps_lstm_states": KernelSignature("pppqqq") {
+            let count = $0[3] * $0[4] * $0[5]
+            return [.write($0, 0, count), .write($0, 1, count), .read($0, 2, 4 * count)]
+        },
         "geeps_softmax_loss": KernelSignature("pppppqqf") {
             [
                 .write($0, 0, $0[5] * $0[6]), .write($0, 1, $0[5]), .write($0, 2, $0[5]),

@@ -32,6 +32,7 @@ private let sections: [Section] = [
     Section("model.layers", "lrn", [("type", "lrn"), ("size", "5")]),
     Section("model.layers", "batch_norm", [("type", "batch_norm")]),
     Section("model.layers", "flatten", [("type", "flatten")]),
+    Section("model.layers", "lstm", [("type", "lstm"), ("out", "4"), ("steps", "2")]),
     Section("data", "mnist", [("format", "mnist"), ("path", "d")]),
     Section("data", "cifar10", [("format", "cifar10"), ("path", "d")]),
     Section(

@@ -113,6 +113,8 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
                 - {type: tanh}
                 - {type: sigmoid}
                 - {type: dropout}
+                - {type: lstm, out: 6, steps: 4, keep: all}
+                - {type: lstm, out: 5, steps: 4}
                 - {type: linear, out: 10}
                 - {type: lrn, size: 5, k: 2}
                 - {type: batch_norm}
@@ -126,14 +128,15 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         #expect(
             configuration.layers.map(\.name) == [
                 "c", "relu1", "maxpool2", "avgpool3", "flatten4", "tanh5", "sigmoid6", "dropout7",
-                "linear8", "lrn9", "batch_norm10", "batch_norm11",
+                "lstm8", "lstm9", "linear10", "lrn11", "batch_norm12", "batch_norm13",
             ])
         #expect(
             configuration.layers.map(\.kind) == [
                 .convolution(out: 4, kernel: 3, stride: 1, padding: 1), .relu,
                 .maxPooling(kernel: 2, stride: 2, padding: 0),
                 .averagePooling(kernel: 3, stride: 1, padding: 1), .flatten, .tanh, .sigmoid,
-                .dropout(probability: 0.5), .linear(out: 10),
+                .dropout(probability: 0.5), .lstm(out: 6, steps: 4, keeps: .all),
+                .lstm(out: 5, steps: 4, keeps: .last), .linear(out: 10),
                 .localResponseNormalisation(size: 5, alpha: 1e-4, beta: 0.75, k: 2),
                 .batchNormalisation(epsilon: 1e-5, momentum: 0.1, isAffine: true),
                 .batchNormalisation(epsilon: 1e-3, momentum: 0.3, isAffine: false),
@@ -165,6 +168,11 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         (
             "model", "model: {layers: [{type: batch_norm, momentum: 2}]}",
             "1:47: found the number 2 for"
+        ),
+        ("model", "model: {layers: [{type: lstm, out: 3}]}", "missing key 'steps' in model.layers"),
+        (
+            "model", "model: {layers: [{type: lstm, out: 3, steps: 2, keep: first}]}",
+            "found 'first' for model.layers.0.keep, expected one of last, all"
         ),
         ("model", "model: {layers: [{type: maxpool, kernel: 3, pad: 2}]}", "1:45: found pad 2"),
         ("data", "data: {format: idx, path: a}", "2:16: found 'idx' for data.format"),
@@ -377,7 +385,7 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
             "model.layers=[{type: lrn, size: 4, alpha: 1e-3, beta: 0.6, k: 2}, {type: batch_norm, eps: 1e-7, momentum: 0.03, affine: false}, {type: batch_norm}]"
         ],
         [
-            "model.layers=[{type: conv, out: 3, kernel: 5, stride: 2, pad: 1}, {type: dropout, p: 0.1}, {name: 'null', type: avgpool, kernel: 2}, {name: 'a\"b\\c', type: relu}, {name: '3', type: linear, out: 2}]"
+            "model.layers=[{type: conv, out: 3, kernel: 5, stride: 2, pad: 1}, {type: dropout, p: 0.1}, {name: 'null', type: avgpool, kernel: 2}, {type: lstm, out: 4, steps: 3, keep: all}, {type: lstm, out: 5, steps: 3}, {name: 'a\"b\\c', type: relu}, {name: '3', type: linear, out: 2}]"
         ],
     ])
     func aPrintedJobIsReadBackEqual(assignments: [String]) throws {

@@ -13,7 +13,7 @@ import Testing
         let inText = text.matches(
             of: #/\nGEEPS_KERNEL (?:GEEPS_NAME\(([a-z0-9_]+)\)|geeps_([a-z0-9_]+))\(/#
         ).map { "geeps_" + String($0.output.1 ?? $0.output.2!) }
-        #expect(names.count == 20)
+        #expect(names.count == 23)
         #expect(Set(inText) == Set(names) && inText.count == names.count)
         for name in names { #expect(geeps_cuda_kernel_on_host(name) != nil, "\(name)") }
         #expect(geeps_cuda_kernel_on_host("geeps_") == nil)

@@ -43,6 +43,13 @@ import Testing
                 layer("fc2", .linear(out: 4)),
             ]),
         Model(description: "lenet", layers: ModelConfiguration.lenet().layers),
+        Model(
+            description: "recurrent",
+            layers: [
+                layer("lstm1", .lstm(out: 6, steps: 8, keeps: .all)), layer("tanh1", .tanh),
+                layer("lstm2", .lstm(out: 5, steps: 8, keeps: .last)),
+                layer("drop2", .dropout(probability: 0.3)), layer("fc", .linear(out: 4)),
+            ]),
     ]
 
     private static func layer(_ name: String, _ kind: LayerKind) -> LayerConfiguration {

@@ -56,7 +56,7 @@ extension SystemTests {
 /// A job that both sides train.
 struct OracleCase: Sendable, CustomTestStringConvertible {
     static let all =
-        ["mlp", "lenet"].flatMap { model in
+        ["mlp", "lenet", "lstm"].flatMap { model in
             ["SGD", "Adam"].flatMap { optimizer in
                 (1...3).map { OracleCase(model: model, optimizer: optimizer, workers: $0) }
             }

@@ -6,7 +6,7 @@ import Testing
 struct TestJob: Sendable {
     /// The digits that come with the repository.
     static let digits = GeepsProcess.root.appending(path: "data/digits").path()
-    /// 64 to 32 to 10; `train_digits.py` knows it too.
+    /// 64 to 32 to 10.
     static let mlp =
         "{layers: [{name: fc1, type: linear, out: 32}, {name: relu1, type: relu}, "
         + "{name: fc2, type: linear, out: 10}]}"
@@ -18,8 +18,12 @@ struct TestJob: Sendable {
         + "{type: lrn, size: 3, alpha: 0.5}, {type: avgpool, kernel: 2}, "
         + "{name: fc1, type: linear, out: 32}, {name: bn2, type: batch_norm}, {type: tanh}, "
         + "{name: bn3, type: batch_norm, affine: false}, {name: fc2, type: linear, out: 10}]}"
+    /// A row of the image a step.
+    static let lstm =
+        "{layers: [{name: lstm1, type: lstm, out: 24, steps: 8}, "
+        + "{name: fc1, type: linear, out: 10}]}"
     /// By the name that `train_digits.py` has for them.
-    static let models = ["mlp": mlp, "lenet": lenet, "normalised": normalised]
+    static let models = ["mlp": mlp, "lenet": lenet, "normalised": normalised, "lstm": lstm]
 
     var model = TestJob.mlp
     var data = TestJob.digits(batchSize: 16)

@@ -9,8 +9,11 @@
 #include "grid.h"
 #include "../elements.h"
 #include "../loops_body.h"
+#include "../lstm_elements.h"
+#include "../lstm_body.h"
 #include "rows.h"
 #include "layers.h"
+#include "lstm.h"
 
 // ---- Every kernel with the types of its parameters
 
@@ -35,6 +38,13 @@
       A(geeps_gradient, 4), A(geeps_adagrad, 5))                                                      \
     K(step_rmsprop, A(float *, 0), A(const float *, 1), A(float *, 2), A(float *, 3), A(float *, 4),  \
       A(int64_t, 5), A(geeps_gradient, 6), A(geeps_rmsprop, 7))                                       \
+    K(lstm_forward, A(float *, 0), A(float *, 1), A(float *, 2), A(const float *, 3), A(int64_t, 4),  \
+      A(int64_t, 5), A(int64_t, 6), A(int64_t, 7))                                                    \
+    K(lstm_backward, A(float *, 0), A(float *, 1), A(const float *, 2), A(const float *, 3),          \
+      A(const float *, 4), A(const float *, 5), A(int64_t, 6), A(int64_t, 7), A(int64_t, 8),          \
+      A(int64_t, 9))                                                                                  \
+    K(lstm_states, A(float *, 0), A(float *, 1), A(const float *, 2), A(int64_t, 3), A(int64_t, 4),   \
+      A(int64_t, 5))                                                                                  \
     K(add_bias, A(float *, 0), A(const float *, 1), A(int64_t, 2), A(int64_t, 3), A(int64_t, 4))      \
     K(bias_gradient, A(float *, 0), A(const float *, 1), A(int64_t, 2), A(int64_t, 3),                \
       A(int64_t, 4))                                                                                  \

@@ -17,9 +17,15 @@ static const char geeps_text[] = {
     ,
 #embed "../loops_body.h"
     ,
+#embed "../lstm_elements.h"
+    ,
+#embed "../lstm_body.h"
+    ,
 #embed "rows.h"
     ,
 #embed "layers.h"
+    ,
+#embed "lstm.h"
     , 0};
 
 const char *geeps_cuda_source(void) { return geeps_text; }

@@ -119,6 +119,24 @@ typedef struct geeps_kernels {
     void (*_Nonnull response_normalise_backward)(
         float *_Nonnull dx, const float *_Nonnull x, const float *_Nonnull dy, int64_t row_count,
         int64_t channels, geeps_response rule, float *_Nonnull scratch);
+    /// One step of an LSTM, forward; lstm_body.h says what lies where.
+    void (*_Nonnull lstm_forward)(
+        float *_Nonnull gates, float *_Nonnull cell, float *_Nonnull hidden,
+        const float *_Nonnull biases, int64_t gate_stride, int64_t hidden_stride, int64_t batch,
+        int64_t width);
+    /// One step of an LSTM, backward; `output_gradient` may be null.
+    void (*_Nonnull lstm_backward)(
+        float *_Nonnull gate_gradients, float *_Nonnull cell_gradient,
+        const float *_Nonnull hidden_gradient, const float *_Nullable output_gradient,
+        const float *_Nonnull gates, const float *_Nonnull cell_before, int64_t output_stride,
+        int64_t batch, int64_t steps, int64_t width);
+    /// Cells and hidden values [batch, steps, width] before every step, from the gates of all.
+    void (*_Nonnull lstm_states)(
+        float *_Nonnull cell_before, float *_Nonnull hidden_before, const float *_Nonnull gates,
+        int64_t batch, int64_t steps, int64_t width);
+    /// sums[c] = sum over rows of source[row][c], in their order, in double.
+    void (*_Nonnull column_sums)(
+        float *_Nonnull sums, const float *_Nonnull source, int64_t row_count, int64_t width);
 } geeps_kernels;
 
 /// The kernels of `level`, or null where this processor or this build has them not.

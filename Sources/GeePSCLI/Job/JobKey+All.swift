@@ -67,21 +67,23 @@ extension JobKey {
         JobKey(
             section: "model.layers", name: "type",
             values:
-                "One of linear, conv, maxpool, avgpool, relu, tanh, sigmoid, dropout, lrn, batch_norm, flatten",
+                "One of linear, conv, maxpool, avgpool, relu, tanh, sigmoid, dropout, lrn, batch_norm, flatten, lstm",
             fallback: .required, example: "linear",
             meaning:
-                "What the layer computes. linear flattens its input in the order channel, row, column."
+                "What the layer computes. linear and lstm flatten their input in the order channel, row, column."
         ),
         JobKey(
             section: "model.layers", name: "name",
             values: "A name of its own in the network",
             fallback: .described("type and position, such as relu1"), example: "fc1",
-            meaning: "How the layer's weights are called in files: fc1.weight, fc1.bias."),
+            meaning:
+                "How the layer's weights are called in files: fc1.weight, fc1.bias; those of lstm as PyTorch's LSTM has them, lstm1.weight_ih_l0 and so on."
+        ),
         JobKey(
-            section: "model.layers", name: "out", variants: ["linear", "conv"],
+            section: "model.layers", name: "out", variants: ["linear", "conv", "lstm"],
             values: "An integer of 1 or more",
             fallback: .required, example: "64",
-            meaning: "Outputs; of conv, output channels."),
+            meaning: "Outputs; of conv, output channels; of lstm, hidden values."),
         JobKey(
             section: "model.layers", name: "kernel", variants: ["conv", "maxpool", "avgpool"],
             values: "An integer of 1 or more, pixels",
@@ -144,6 +146,19 @@ extension JobKey {
             values: "true or false",
             fallback: .value("true"), example: "false",
             meaning: "Whether channels get a scale and a bias that are trained."),
+            section: "model.layers", name: "steps", variants: ["lstm"],
+            values: "An integer of 1 or more that divides the input's values",
+            fallback: .required, example: "8",
+            meaning:
+                "Steps that the input is read in, one after the other; a row a step where it is an image of one channel with so many rows."
+        ),
+        JobKey(
+            section: "model.layers", name: "keep", variants: ["lstm"],
+            values: "One of last, all",
+            fallback: .value("last"), example: "all",
+            meaning:
+                "Whose hidden values go on: those of the last step, or of all, a step a channel, as another lstm wants them."
+        ),
 
         JobKey(
             section: "data", name: "format",

@@ -3,7 +3,7 @@ import GeePSNN
 extension JobParser {
     private static let layerTypes = [
         "linear", "conv", "maxpool", "avgpool", "relu", "tanh", "sigmoid", "dropout", "lrn",
-        "batch_norm", "flatten",
+        "batch_norm", "flatten", "lstm",
     ]
 
     /// `{name: lenet}` or `{layers: [...]}`.
@@ -93,6 +93,12 @@ extension JobParser {
                 momentum: map.number("momentum", .upToOne, default: 0.1),
                 isAffine: map.flag("affine", default: true))
         case "flatten": return .flatten
+        case "lstm":
+            return .lstm(
+                out: map.integer("out", in: 1...Int.max),
+                steps: map.integer("steps", in: 1...Int.max),
+                keeps: map.choice("keep", of: KeptSteps.allCases.map(\.rawValue), default: "last")
+                    .flatMap(KeptSteps.init) ?? .last)
         default: return .relu
         }
     }

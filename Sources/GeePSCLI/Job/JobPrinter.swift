@@ -111,6 +111,8 @@ extension LayerKind {
                 ("affine", "\(isAffine)"),
             ]
         case .flatten: [("type", "flatten")]
+        case .lstm(let out, let steps, let keeps):
+            [("type", "lstm"), ("out", "\(out)"), ("steps", "\(steps)"), ("keep", keeps.rawValue)]
         }
     }
 

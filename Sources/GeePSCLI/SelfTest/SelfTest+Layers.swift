@@ -64,6 +64,11 @@ extension SelfTest {
                 .relu, .linear(out: 9), .batchNormalisation(epsilon: 1e-3, momentum: 0.4), .tanh,
             ]),
         SmallNetwork(
+            name: "LSTM, all steps then the last",
+            layers: [
+                .lstm(out: 24, steps: 12, keeps: .all), .lstm(out: 40, steps: 12, keeps: .last),
+            ]),
+        SmallNetwork(
             name: "LeNet", layers: ModelConfiguration.lenet().layers.map(\.kind),
             input: Shape(channels: 1, height: 28, width: 28)),
     ]

@@ -128,21 +128,23 @@ public final class CUDACompute: @unchecked Sendable {
     /// - Parameters:
     ///   - transposesA: `a` is `[k, m]`, else `[m, k]`; a column of it is `strideA` values after the one before.
     ///   - transposesB: `b` is `[n, k]`, else `[k, n]`.
+    ///   - strideC: from one column of `c` to the next; nil: m.
+    ///   - adds: to what `c` holds.
     func multiply(
         _ call: CUDALibraryCall, m: Int, n: Int, k: Int, a: UnsafePointer<Float>, strideA: Int,
         transposesA: Bool, b: UnsafePointer<Float>, strideB: Int, transposesB: Bool,
-        c: UnsafeMutablePointer<Float>
+        c: UnsafeMutablePointer<Float>, strideC: Int? = nil, adds: Bool = false
     ) {
         let float32 = Int32(GEEPS_CUBLAS_FLOAT32)
         let operation = { (transposes: Bool) in
             Int32(transposes ? GEEPS_CUBLAS_TRANSPOSED : GEEPS_CUBLAS_PLAIN)
         }
         stream.perform(label: call.layer) { (_) throws(DeviceError) in
-            var (one, zero) = (Float(1), Float(0))
+            var (one, kept) = (Float(1), Float(adds ? 1 : 0))
             let status = cublas.cublasGemmEx(
                 cublasHandle, operation(transposesA), operation(transposesB), Int32(m), Int32(n),
-                Int32(k), &one, a, float32, Int32(strideA), b, float32, Int32(strideB), &zero, c,
-                float32, Int32(m), gemmType, Int32(GEEPS_CUBLAS_DEFAULT_ALGORITHM))
+                Int32(k), &one, a, float32, Int32(strideA), b, float32, Int32(strideB), &kept, c,
+                float32, Int32(strideC ?? m), gemmType, Int32(GEEPS_CUBLAS_DEFAULT_ALGORITHM))
             if status != 0 { throw DeviceError(.failed, call.error(status, cublas).message) }
         }
     }

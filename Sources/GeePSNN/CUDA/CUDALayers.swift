@@ -36,6 +36,12 @@ struct CUDALayers: LayerFactory {
     func batchNormalisation(_ site: LayerSite, _ rule: BatchRule) throws(NNError) -> any Layer {
         try CUDABatchNormalisationLayer(site, compute, rule)
     }
+
+    func lstm(
+        _ site: LayerSite, _ sizes: LSTMSizes, keeps: KeptSteps
+    ) throws(NNError) -> any Layer {
+        LSTMLayer(site, try CUDALSTM(compute, layer: site.name, sizes: sizes), keeps: keeps)
+    }
 }
 
 /// A bias for each channel of `[outer, channels, inner]`: our own kernels, since a bias lies behind its weights,

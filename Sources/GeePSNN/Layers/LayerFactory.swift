@@ -15,6 +15,8 @@ protocol LayerFactory {
     func response(_ site: LayerSite, _ rule: ResponseRule) throws(NNError) -> any Layer
     /// Gives channels mean 0 and variance 1.
     func batchNormalisation(_ site: LayerSite, _ rule: BatchRule) throws(NNError) -> any Layer
+    /// Recurrent, over a batch of sequences.
+    func lstm(_ site: LayerSite, _ sizes: LSTMSizes, keeps: KeptSteps) throws(NNError) -> any Layer
 }
 
 /// What a pooling makes of a window.
@@ -55,5 +57,11 @@ struct HostLayers: LayerFactory {
 
     func batchNormalisation(_ site: LayerSite, _ rule: BatchRule) throws(NNError) -> any Layer {
         try BatchNormalisationLayer(site, rule)
+    }
+
+    func lstm(
+        _ site: LayerSite, _ sizes: LSTMSizes, keeps: KeptSteps
+    ) throws(NNError) -> any Layer {
+        LSTMLayer(site, HostLSTM(layer: site.name, sizes: sizes), keeps: keeps)
     }
 }

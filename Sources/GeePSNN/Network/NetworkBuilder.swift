@@ -141,7 +141,30 @@ struct NetworkBuilder {
             try arrange(target.imageLayout, name: freeName("\(layer.name).input"))
             try place(try factory.batchNormalisation(site(layer.name), rule))
         case .flatten: try flatten(name: layer.name)
+        case .lstm(let out, let steps, let keeps):
+            try recur(layer.name, out: out, steps: steps, keeps)
         }
+    }
+
+    private mutating func recur(
+        _ name: String, out: Int, steps: Int, _ keeps: KeptSteps
+    ) throws(NNError) {
+        try Self.checkCount(out, name, "outputs")
+        try Self.checkCount(steps, name, "steps")
+        guard shape.count % steps == 0 else {
+            throw NNError(
+                .model,
+                "layer \(name): found an input of \(shape) = \(shape.count) values for \(steps) steps, "
+                    + "expected a multiple of \(steps)")
+        }
+        try flatten(name: freeName("\(name).input"))
+        let sizes = LSTMSizes(
+            batch: batchSize, steps: steps, inputs: shape.count / steps, width: out)
+        try Self.checkValues(max(sizes.inputs, out), sizes.gates, name)
+        // What lives from forward to backward; the output is smaller.
+        try Self.checkSize(
+            Shape(channels: steps, width: sizes.gates + 2 * out), batchSize, "layer \(name)")
+        try place(try factory.lstm(site(name), sizes, keeps: keeps))
     }
 
     private mutating func pool(
