@@ -73,7 +73,7 @@ extension CUDASource {
         let plan = try #require(preparation.plan)
         return Outcome(
             loss: try #require(summary.trainLoss),
-            weights: try WeightsFile.read(model, for: preparation.network),
+            weights: try WeightsFile.read(model, for: preparation.network).weights,
             fullBytes: plan.fullBytes, leastBytes: plan.leastBytes)
     }
 

@@ -146,6 +146,7 @@ extension JobKey {
             values: "true or false",
             fallback: .value("true"), example: "false",
             meaning: "Whether channels get a scale and a bias that are trained."),
+        JobKey(
             section: "model.layers", name: "steps", variants: ["lstm"],
             values: "An integer of 1 or more that divides the input's values",
             fallback: .required, example: "8",
