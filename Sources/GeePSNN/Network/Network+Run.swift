@@ -36,15 +36,15 @@ extension Network {
         switch step.kind {
         case .load: break
         case .forward(let layer), .recompute(let layer):
-            try forward(layer, placements[layer], memory)
-        case .backward(let layer): try backward(layer, placements[layer], memory)
+            try forward(placements[layer], memory)
+        case .backward(let layer): try backward(placements[layer], memory)
         case .loss: return try loss(memory)
         }
         return nil
     }
 
     private func forward(
-        _ index: Int, _ placement: LayerPlacement, _ memory: StepMemory
+        _ placement: LayerPlacement, _ memory: StepMemory
     ) throws(NNError) {
         let scratchBytes = placement.layer.traits.forwardScratchBytes
         try placement.layer.forward(
@@ -54,11 +54,11 @@ extension Network {
                 output: floats(placement.output, memory),
                 workspace: placement.workspace.map { raw($0, memory) },
                 scratch: scratchBytes > 0 ? scratchTensor.map { raw($0, memory) } : nil,
-                noise: memory.noise.stream(layer: index)))
+                noise: memory.noise.stream(layer: placement.noiseStream)))
     }
 
     private func backward(
-        _ index: Int, _ placement: LayerPlacement, _ memory: StepMemory
+        _ placement: LayerPlacement, _ memory: StepMemory
     ) throws(NNError) {
         let traits = placement.layer.traits
         guard let outputGradient = placement.outputGradient else { return }
@@ -80,7 +80,7 @@ extension Network {
                 workspace: placement.workspace.map { raw($0, memory) },
                 scratch: traits.backwardScratchBytes > 0
                     ? scratchTensor.map { raw($0, memory) } : nil,
-                noise: memory.noise.stream(layer: index)))
+                noise: memory.noise.stream(layer: placement.noiseStream)))
     }
 
     private func loss(_ memory: StepMemory) throws(NNError) -> BatchResult? {
