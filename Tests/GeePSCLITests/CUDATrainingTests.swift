@@ -43,6 +43,7 @@ extension CUDASource {
             - {name: conv2, type: conv, out: 6, kernel: 3}
             - {type: tanh}
             - {type: avgpool, kernel: 2, stride: 1, pad: 1}
+            - {name: lstm1, type: lstm, out: 8, steps: 6, keep: all}
             - {name: fc1, type: linear, out: 16}
             - {type: dropout, p: 0.25}
             - {type: sigmoid}

@@ -16,7 +16,8 @@ import Testing
         ("maximum", .maxPooling(kernel: 2, stride: 2, padding: 0)),
         ("conv2", .convolution(out: 3, kernel: 2, stride: 1, padding: 0)), ("tanh", .tanh),
         ("mean", .averagePooling(kernel: 2, stride: 1, padding: 0)),
-        ("fc1", .linear(out: 6)), ("dropout", .dropout(probability: 0.3)), ("sigmoid", .sigmoid),
+        ("fc1", .linear(out: 6)), ("lstm", .lstm(out: 5, steps: 3, keeps: .all)),
+        ("dropout", .dropout(probability: 0.3)), ("sigmoid", .sigmoid),
         ("fc2", .linear(out: 4)),
     ].map { LayerConfiguration(name: $0, kind: $1) }
 
@@ -63,7 +64,7 @@ import Testing
             let error = relativeError(found, host)
             #expect(expected.error.contains(error), "\(error)")
             let products = emulator.products.filter { $0.function == "cublasGemmEx" }
-            #expect(products.count == 6)
+            #expect(products.count == 14)
             #expect(products.allSatisfy { $0.math == Int32(expected.products) })
             let convolutions = emulator.products.filter { $0.function != "cublasGemmEx" }
             #expect(convolutions.count == 6)

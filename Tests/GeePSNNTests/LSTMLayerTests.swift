@@ -56,33 +56,41 @@ extension Bench {
 }
 
 @Suite struct LSTMLayerTests {
-    @Test(arguments: LSTMCase.all)
-    func equalsPyTorchForwardAndBackward(_ reference: LSTMCase) throws {
-        let shape = fixture["\(reference.key)/input"].shape
-        let width = fixture["\(reference.key)/weight_hh_l0"].shape[1]
-        let bench = try Bench(
-            lstm(width, steps: shape[1], reference.keeps),
-            input: Shape(channels: shape[1] * shape[2]), batchSize: shape[0])
-        let prefix = { (tensor: ParameterTensor) in String(tensor.name.dropFirst("layer.".count)) }
-        bench.take(reference.key, prefix: prefix)
-        #expect(
-            bench.network.parameters[0].tensors.map(\.name) == [
-                "layer.weight_ih_l0", "layer.weight_hh_l0", "layer.bias_ih_l0", "layer.bias_hh_l0",
-            ])
-        try bench.expect(reference.key, within: 1e-6, prefix: prefix)
+    @Test(arguments: LSTMCase.all, Bed.allCases)
+    func equalsPyTorchForwardAndBackward(_ reference: LSTMCase, on bed: Bed) throws {
+        try bed.run { target in
+            let shape = fixture["\(reference.key)/input"].shape
+            let width = fixture["\(reference.key)/weight_hh_l0"].shape[1]
+            let bench = try Bench(
+                lstm(width, steps: shape[1], reference.keeps),
+                input: Shape(channels: shape[1] * shape[2]), batchSize: shape[0], on: target)
+            let prefix = { (tensor: ParameterTensor) in
+                String(tensor.name.dropFirst("layer.".count))
+            }
+            bench.take(reference.key, prefix: prefix)
+            #expect(
+                bench.network.parameters[0].tensors.map(\.name) == [
+                    "layer.weight_ih_l0", "layer.weight_hh_l0", "layer.bias_ih_l0",
+                    "layer.bias_hh_l0",
+                ])
+            try bench.expect(reference.key, within: 1e-6, prefix: prefix)
+        }
     }
 
     /// Convolutions have their results channels last on the host.
-    @Test func readsAnImageInTheOrderOfChannelsRowsAndColumns() throws {
-        let bench = try Bench(
-            [
-                LayerConfiguration(
-                    name: "conv1", kind: .convolution(out: 4, kernel: 3, stride: 1, padding: 1)),
-                LayerConfiguration(name: "lstm1", kind: lstm(7, steps: 12, .all)),
-                LayerConfiguration(name: "fc1", kind: .linear(out: 5)),
-            ], input: Shape(channels: 2, height: 6, width: 5), batchSize: 3)
-        bench.take("network", prefix: \.name)
-        try bench.expect("network", within: 2e-6, prefix: \.name)
+    @Test(arguments: Bed.allCases)
+    func readsAnImageInTheOrderOfChannelsRowsAndColumns(on bed: Bed) throws {
+        try bed.run { target in
+            let bench = try Bench(
+                [
+                    LayerConfiguration(
+                        name: "conv1", kind: .convolution(out: 4, kernel: 3, stride: 1, padding: 1)),
+                    LayerConfiguration(name: "lstm1", kind: lstm(7, steps: 12, .all)),
+                    LayerConfiguration(name: "fc1", kind: .linear(out: 5)),
+                ], input: Shape(channels: 2, height: 6, width: 5), batchSize: 3, on: target)
+            bench.take("network", prefix: \.name)
+            try bench.expect("network", within: 2e-6, prefix: \.name)
+        }
     }
 
     @Test(arguments: KeptSteps.allCases, [1, 5])
@@ -147,36 +155,41 @@ extension Bench {
         #expect(throws: NNError.self) { try network(2, out: 1 << 30) }
     }
 
-    @Test(arguments: KeptSteps.allCases)
-    func inferenceGivesTheSameBits(_ keeps: KeptSteps) throws {
-        let benches = try [Network.Purpose.training, .inference].map {
-            let bench = try Bench(
-                lstm(9, steps: 4, keeps), input: Shape(channels: 20), batchSize: 3, purpose: $0)
-            bench.fill(randomValues(60, seed: 1))
-            try bench.forward()
-            return bench
+    @Test(arguments: KeptSteps.allCases, Bed.allCases)
+    func inferenceGivesTheSameBits(_ keeps: KeptSteps, on bed: Bed) throws {
+        try bed.run { target in
+            let benches = try [Network.Purpose.training, .inference].map {
+                let bench = try Bench(
+                    lstm(9, steps: 4, keeps), input: Shape(channels: 20), batchSize: 3, purpose: $0,
+                    on: target)
+                bench.fill(randomValues(60, seed: 1))
+                try bench.forward()
+                return bench
+            }
+            #expect(Array(benches[0].memory.logits) == Array(benches[1].memory.logits))
+            #expect(benches[1].network.tensors.allSatisfy { $0.role != .workspace })
         }
-        #expect(Array(benches[0].memory.logits) == Array(benches[1].memory.logits))
-        #expect(benches[1].network.tensors.allSatisfy { $0.role != .workspace })
     }
 
-    @Test(arguments: KeptSteps.allCases)
-    func backwardLeavesWhatForwardLeft(_ keeps: KeptSteps) throws {
-        let bench = try Bench(
-            lstm(9, steps: 4, keeps), input: Shape(channels: 20), batchSize: 3)
-        bench.fill(randomValues(60, seed: 1))
-        let parameters = (0..<bench.network.valueCount).map { bench.parameters[0][$0] }
-        try bench.run()
-        let count = bench.network.valueCount
-        let gradients = (0..<count).map { bench.gradients[0][$0] }
-        let inputGradient = bench.inputGradient
-        // Neither is added to what is there, nor does a margin hold anything.
-        try bench.backward()
-        #expect((0..<count).map { bench.gradients[0][$0] } == gradients)
-        #expect(bench.inputGradient == inputGradient)
-        #expect(gradients.allSatisfy { $0 != -77 })
-        #expect((count..<(count + Bench.margin)).allSatisfy { bench.gradients[0][$0] == -77 })
-        #expect((0..<count).map { bench.parameters[0][$0] } == parameters)
+    @Test(arguments: KeptSteps.allCases, Bed.allCases)
+    func backwardLeavesWhatForwardLeft(_ keeps: KeptSteps, on bed: Bed) throws {
+        try bed.run { target in
+            let bench = try Bench(
+                lstm(9, steps: 4, keeps), input: Shape(channels: 20), batchSize: 3, on: target)
+            bench.fill(randomValues(60, seed: 1))
+            let parameters = (0..<bench.network.valueCount).map { bench.parameters[0][$0] }
+            try bench.run()
+            let count = bench.network.valueCount
+            let gradients = (0..<count).map { bench.gradients[0][$0] }
+            let inputGradient = bench.inputGradient
+            // Neither is added to what is there, nor does a margin hold anything.
+            try bench.backward()
+            #expect((0..<count).map { bench.gradients[0][$0] } == gradients)
+            #expect(bench.inputGradient == inputGradient)
+            #expect(gradients.allSatisfy { $0 != -77 })
+            #expect((count..<(count + Bench.margin)).allSatisfy { bench.gradients[0][$0] == -77 })
+            #expect((0..<count).map { bench.parameters[0][$0] } == parameters)
+        }
     }
 
     @Test func gatesAreAllThatLivesUntilTheBackwardPass() throws {
