@@ -38,7 +38,9 @@ extension CUDASource {
         model:
           layers:
             - {name: conv1, type: conv, out: 4, kernel: 3, pad: 1}
+            - {name: bn1, type: batch_norm}
             - {type: relu}
+            - {type: lrn, size: 3, alpha: 0.5}
             - {type: maxpool, kernel: 2}
             - {name: conv2, type: conv, out: 6, kernel: 3}
             - {type: tanh}
