@@ -66,10 +66,11 @@ let package = Package(
         .testTarget(
             name: "SafetensorsTests", dependencies: ["Safetensors", "GeePSTestSupport"]),
         // CUDA's libraries without a GPU: the same functions over the host's memory, watched.
+        // Optimised, as the kernels are: whole trainings run on it.
         .target(
             name: "CUDAEmulator",
             dependencies: ["GeePSDevice", "GeePSCore", "CGeePSShims", "CGeePSKernels"],
-            path: "Tests/CUDAEmulator"),
+            path: "Tests/CUDAEmulator", swiftSettings: [.unsafeFlags(["-O"])]),
         .testTarget(
             name: "GeePSDeviceTests",
             dependencies: [

@@ -52,6 +52,11 @@ final class StreamPort {
         for _ in 0..<batchesPerClock { arrivals.append(try device.makeEvent()) }
     }
 
+    deinit {
+        // Copies from and to the pinned memory may be under way; after a failure nobody has waited for them.
+        try? stream.synchronise(deadline: .after(waitTimeout))
+    }
+
     /// Puts a batch on its way to `images` and `labels` in device memory; `fill` writes it to the host's.
     ///
     /// - Throws: what has failed on the stream; `.deadline`.

@@ -59,7 +59,9 @@ public final class CUDAEmulator: @unchecked Sendable {
 
     init(_ configuration: Configuration) {
         self.configuration = configuration
-        host = HostDevice(jitter: configuration.jitter)
+        // Work is put on a stream under `lock`, which the stream's thread takes, too: who waited for room in a
+        // queue would wait for ever. More than any program puts there before it waits for something.
+        host = HostDevice(jitter: configuration.jitter, streamCapacity: 1 << 16)
     }
 
     // MARK: Running

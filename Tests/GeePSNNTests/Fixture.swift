@@ -50,23 +50,32 @@ func relativeError(_ found: some Collection<Float>, _ expected: [Float]) -> Doub
 }
 
 /// A network with its memory, parameters and gradients, run step by step.
+///
+/// Everything is in plain memory; a network on a GPU has a copy there while it runs.
 final class Bench {
     let network: Network
     let memory: NetworkMemory
     var parameters: [UnsafeMutablePointer<Float>] = []
     var gradients: [UnsafeMutablePointer<Float>] = []
     var noise = NoiseKey(seed: 3)
+    private let mirror: DeviceMirror?
 
     init(
         _ layers: [LayerConfiguration], input: Shape, batchSize: Int,
-        purpose: Network.Purpose = .training, wantsInputGradient: Bool = true
+        purpose: Network.Purpose = .training, on target: ComputeTarget = .host,
+        wantsInputGradient: Bool = true
     ) throws {
         // Tests run side by side; a pool of compute threads for each would only get in the others' way.
         ComputeThreads.set(1)
         network = try Network(
             ModelConfiguration(layers: layers), input: input, batchSize: batchSize,
-            purpose: purpose, wantsInputGradient: wantsInputGradient)
+            purpose: purpose, on: target, wantsInputGradient: wantsInputGradient)
         memory = NetworkMemory(network)
+        if case .cuda(let compute) = target {
+            mirror = try DeviceMirror(network, compute)
+        } else {
+            mirror = nil
+        }
         for layer in network.parameters {
             // A margin that must stay as it is: nothing writes beyond a layer's values.
             let count = layer.valueCount + Self.margin
@@ -86,19 +95,26 @@ final class Bench {
     }
 
     convenience init(
-        _ kind: LayerKind, input: Shape, batchSize: Int, purpose: Network.Purpose = .training
+        _ kind: LayerKind, input: Shape, batchSize: Int, purpose: Network.Purpose = .training,
+        on target: ComputeTarget = .host
     ) throws {
         try self.init(
             [LayerConfiguration(name: "layer", kind: kind)], input: input, batchSize: batchSize,
-            purpose: purpose)
+            purpose: purpose, on: target)
     }
 
     /// Runs the steps whose kind `select` takes; returns the loss step's result.
     @discardableResult func run(
         where select: (NetworkStep.Kind) -> Bool = { _ in true }
     ) throws(NNError) -> BatchResult? {
+        try run(network.steps.filter { select($0.kind) })
+    }
+
+    /// Runs `steps`; returns the loss step's result.
+    @discardableResult func run(_ steps: [NetworkStep]) throws(NNError) -> BatchResult? {
+        if let mirror { return try mirror.run(steps, of: self) }
         var result: BatchResult?
-        for step in network.steps where select(step.kind) {
+        for step in steps {
             var memory = StepMemory(tensors: memory.tensors, noise: noise)
             memory.parameters = step.parametersRead.map { UnsafePointer(parameters[$0]) }
             memory.parameterGradients = step.parametersUpdated.map { gradients[$0] }

@@ -17,88 +17,100 @@ private func convolution(
 }
 
 @Suite struct NetworkTests {
-    @Test(arguments: [
-        ("lenet", ModelConfiguration.lenet(), Shape(channels: 1, height: 8, width: 8), 5),
-        ("mlp", .mlp(hidden: [16, 12], classes: 5), Shape(channels: 20), 6),
-    ])
+    @Test(
+        arguments: [
+            ("lenet", ModelConfiguration.lenet(), Shape(channels: 1, height: 8, width: 8), 5),
+            ("mlp", .mlp(hidden: [16, 12], classes: 5), Shape(channels: 20), 6),
+        ], Bed.allCases)
     func equalsPyTorch(
-        _ name: String, _ model: ModelConfiguration, _ input: Shape, _ batchSize: Int
+        _ model: (name: String, layers: ModelConfiguration, input: Shape, batchSize: Int),
+        on bed: Bed
     ) throws {
-        let fixture = Fixture.layers
-        let bench = try Bench(model.layers, input: input, batchSize: batchSize)
-        bench.fill(fixture["\(name)/input"].values)
-        _ = bench.memory.labels.update(
-            fromContentsOf: fixture["\(name)/labels"].values.map { Int32($0) })
-        for (index, layer) in bench.network.parameters.enumerated() {
-            for tensor in layer.tensors {
-                let reference = fixture["\(name)/\(tensor.name)"]
-                #expect(reference.shape == tensor.shape)
-                _ = bench.values(tensor, of: index).update(fromContentsOf: reference.values)
+        try bed.run { target in
+            let (fixture, name) = (Fixture.layers, model.name)
+            let bench = try Bench(
+                model.layers.layers, input: model.input, batchSize: model.batchSize, on: target)
+            bench.fill(fixture["\(name)/input"].values)
+            _ = bench.memory.labels.update(
+                fromContentsOf: fixture["\(name)/labels"].values.map { Int32($0) })
+            for (index, layer) in bench.network.parameters.enumerated() {
+                for tensor in layer.tensors {
+                    let reference = fixture["\(name)/\(tensor.name)"]
+                    #expect(reference.shape == tensor.shape)
+                    _ = bench.values(tensor, of: index).update(fromContentsOf: reference.values)
+                }
             }
-        }
-        let result = try #require(try bench.run())
-        let loss = Double(fixture["\(name)/loss"].values[0])
-        #expect(abs(result.meanLoss - loss) < 1e-6 * loss)
-        #expect(relativeError(bench.memory.logits, fixture["\(name)/output"].values) < 1e-5)
-        let inputGradient = fixture["\(name)/input_gradient"].values
-        #expect(relativeError(bench.inputGradient, inputGradient) < 1e-5)
-        for (index, layer) in bench.network.parameters.enumerated() {
-            for tensor in layer.tensors {
-                let reference = fixture["\(name)/\(tensor.name).gradient"].values
-                let error = relativeError(bench.gradient(tensor, of: index), reference)
-                #expect(error < 1e-5, "\(tensor.name)")
+            let result = try #require(try bench.run())
+            let loss = Double(fixture["\(name)/loss"].values[0])
+            #expect(abs(result.meanLoss - loss) < 1e-6 * loss)
+            #expect(relativeError(bench.memory.logits, fixture["\(name)/output"].values) < 1e-5)
+            let inputGradient = fixture["\(name)/input_gradient"].values
+            #expect(relativeError(bench.inputGradient, inputGradient) < 1e-5)
+            for (index, layer) in bench.network.parameters.enumerated() {
+                for tensor in layer.tensors {
+                    let reference = fixture["\(name)/\(tensor.name).gradient"].values
+                    let error = relativeError(bench.gradient(tensor, of: index), reference)
+                    #expect(error < 1e-5, "\(tensor.name)")
+                }
             }
         }
     }
 
-    @Test(arguments: [
-        ModelConfiguration(layers: [
-            convolution("conv", 4, kernel: 3, padding: 1),
-            LayerConfiguration(name: "sigmoid", kind: .sigmoid),
-            LayerConfiguration(
-                name: "pool", kind: .averagePooling(kernel: 2, stride: 2, padding: 0)),
-            LayerConfiguration(name: "tanh", kind: .tanh),
-            LayerConfiguration(name: "drop", kind: .dropout(probability: 0.25)),
-            linear("fc", 5),
-        ]),
-        ModelConfiguration(layers: [
-            linear("a", 12), LayerConfiguration(name: "t", kind: .tanh),
-            LayerConfiguration(name: "s", kind: .sigmoid), linear("b", 4),
-        ]),
-        // Ends in an image whose values must be flattened in C, H, W order.
-        ModelConfiguration(layers: [convolution("conv", 3, kernel: 3, stride: 2)]),
-    ])
-    func wholeNetworkGradientsAgreeWithDifferences(_ model: ModelConfiguration) throws {
-        let bench = try Bench(
-            model.layers, input: Shape(channels: 2, height: 6, width: 6), batchSize: 4)
-        bench.fill(randomValues(bench.memory.input.count, seed: 4))
-        _ = bench.memory.labels.update(fromContentsOf: [0, 2, 1, 0])
-        let input = Array(bench.memory.input)
-        try bench.run()
-        let function = { () throws(NNError) -> Double in
-            guard
-                let result = try bench.run(where: { if case .backward = $0 { false } else { true } }
-                )
-            else { return .nan }
-            return result.meanLoss
-        }
-        let checker = GradientChecker(step: 1e-2, sampleCount: 40)
-        let gradients = bench.network.parameters.indices.map { layer in
-            bench.network.parameters[layer].tensors.map { bench.gradient($0, of: layer) }
-        }
-        let inputGradient = bench.inputGradient
-        for (layer, parameters) in bench.network.parameters.enumerated() {
-            for (index, tensor) in parameters.tensors.enumerated() {
-                let worst = try checker.worst(
-                    bench.values(tensor, of: layer), gradient: gradients[layer][index],
-                    floor: 1e-3, function)
-                #expect(worst.error < 5e-3, "\(tensor.name): \(worst)")
+    @Test(
+        arguments: [
+            ModelConfiguration(layers: [
+                convolution("conv", 4, kernel: 3, padding: 1),
+                LayerConfiguration(name: "sigmoid", kind: .sigmoid),
+                LayerConfiguration(
+                    name: "pool", kind: .averagePooling(kernel: 2, stride: 2, padding: 0)),
+                LayerConfiguration(name: "tanh", kind: .tanh),
+                LayerConfiguration(name: "drop", kind: .dropout(probability: 0.25)),
+                linear("fc", 5),
+            ]),
+            ModelConfiguration(layers: [
+                linear("a", 12), LayerConfiguration(name: "t", kind: .tanh),
+                LayerConfiguration(name: "s", kind: .sigmoid), linear("b", 4),
+            ]),
+            // Ends in an image whose values must be flattened in C, H, W order.
+            ModelConfiguration(layers: [convolution("conv", 3, kernel: 3, stride: 2)]),
+        ], Bed.allCases)
+    func wholeNetworkGradientsAgreeWithDifferences(_ model: ModelConfiguration, on bed: Bed) throws
+    {
+        try bed.run { target in
+            let bench = try Bench(
+                model.layers, input: Shape(channels: 2, height: 6, width: 6), batchSize: 4,
+                on: target)
+            bench.fill(randomValues(bench.memory.input.count, seed: 4))
+            _ = bench.memory.labels.update(fromContentsOf: [0, 2, 1, 0])
+            let input = Array(bench.memory.input)
+            try bench.run()
+            let function = { () throws(NNError) -> Double in
+                guard
+                    let result = try bench.run(where: {
+                        if case .backward = $0 { false } else { true }
+                    }
+                    )
+                else { return .nan }
+                return result.meanLoss
             }
+            let checker = GradientChecker(step: 1e-2, sampleCount: 40)
+            let gradients = bench.network.parameters.indices.map { layer in
+                bench.network.parameters[layer].tensors.map { bench.gradient($0, of: layer) }
+            }
+            let inputGradient = bench.inputGradient
+            for (layer, parameters) in bench.network.parameters.enumerated() {
+                for (index, tensor) in parameters.tensors.enumerated() {
+                    let worst = try checker.worst(
+                        bench.values(tensor, of: layer), gradient: gradients[layer][index],
+                        floor: 1e-3, function)
+                    #expect(worst.error < 5e-3, "\(tensor.name): \(worst)")
+                }
+            }
+            let worst = try checker.worst(
+                bench.memory.input, gradient: inputGradient, floor: 1e-3, function)
+            #expect(worst.error < 5e-3, "input: \(worst)")
+            #expect(Array(bench.memory.input) == input)
         }
-        let worst = try checker.worst(
-            bench.memory.input, gradient: inputGradient, floor: 1e-3, function)
-        #expect(worst.error < 5e-3, "input: \(worst)")
-        #expect(Array(bench.memory.input) == input)
     }
 
     @Test func namesShapesAndOrderOfParametersArePyTorchs() throws {
@@ -114,21 +126,24 @@ private func convolution(
         #expect(network.valueCount == 106_250)
     }
 
-    @Test func inferenceHasTheSameParametersAndLogits() throws {
-        let input = Shape(channels: 1, height: 8, width: 8)
-        let training = try Bench(
-            ModelConfiguration.lenet().layers, input: input, batchSize: 3)
-        let inference = try Bench(
-            ModelConfiguration.lenet().layers, input: input, batchSize: 3, purpose: .inference)
-        #expect(training.network.parameters == inference.network.parameters)
-        let values = randomValues(3 * 64, seed: 8)
-        for bench in [training, inference] {
-            bench.fill(values)
-            try bench.forward()
+    @Test(arguments: Bed.allCases) func inferenceHasTheSameParametersAndLogits(on bed: Bed) throws {
+        try bed.run { target in
+            let input = Shape(channels: 1, height: 8, width: 8)
+            let training = try Bench(
+                ModelConfiguration.lenet().layers, input: input, batchSize: 3, on: target)
+            let inference = try Bench(
+                ModelConfiguration.lenet().layers, input: input, batchSize: 3, purpose: .inference,
+                on: target)
+            #expect(training.network.parameters == inference.network.parameters)
+            let values = randomValues(3 * 64, seed: 8)
+            for bench in [training, inference] {
+                bench.fill(values)
+                try bench.forward()
+            }
+            #expect(relativeError(inference.memory.logits, Array(training.memory.logits)) < 1e-6)
+            #expect(inference.network.steps.allSatisfy { $0.parametersUpdated == nil })
+            #expect(inference.memory.byteCount < training.memory.byteCount)
         }
-        #expect(relativeError(inference.memory.logits, Array(training.memory.logits)) < 1e-6)
-        #expect(inference.network.steps.allSatisfy { $0.parametersUpdated == nil })
-        #expect(inference.memory.byteCount < training.memory.byteCount)
     }
 
     @Test func noKernelIsTheReferenceImplementation() throws {
@@ -266,16 +281,19 @@ private func convolution(
         }
     }
 
-    @Test func theLossRefusesALabelThatIsNoClass() throws {
-        let bench = try Bench([linear("fc", 3)], input: Shape(channels: 2), batchSize: 2)
-        for label: Int32 in [-1, 3] {
-            _ = bench.memory.labels.update(fromContentsOf: [0, label])
-            let error = #expect(throws: NNError.self) { try bench.run() }
-            #expect(error?.code == .data)
-            #expect(error?.message.contains("found label \(label), expected 0 to 2") == true)
+    @Test(arguments: Bed.allCases) func theLossRefusesALabelThatIsNoClass(on bed: Bed) throws {
+        try bed.run { target in
+            let bench = try Bench(
+                [linear("fc", 3)], input: Shape(channels: 2), batchSize: 2, on: target)
+            for label: Int32 in [-1, 3] {
+                _ = bench.memory.labels.update(fromContentsOf: [0, label])
+                let error = #expect(throws: NNError.self) { try bench.run() }
+                #expect(error?.code == .data)
+                #expect(error?.message.contains("expected 0 to 2") == true)
+            }
+            _ = bench.memory.labels.update(fromContentsOf: [0, 2])
+            try bench.run()
         }
-        _ = bench.memory.labels.update(fromContentsOf: [0, 2])
-        try bench.run()
     }
 
     @Test func theThreadCountOfKernelsIsWhatWasSet() {

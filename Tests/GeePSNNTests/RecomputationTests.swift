@@ -49,23 +49,22 @@ import Testing
         LayerConfiguration(name: name, kind: kind)
     }
 
-    private func bench(_ model: Model) throws -> Bench {
+    private func bench(_ model: Model, on target: ComputeTarget = .host) throws -> Bench {
         let bench = try Bench(
-            model.layers, input: Shape(channels: 2, height: 8, width: 8), batchSize: 3)
+            model.layers, input: Shape(channels: 2, height: 8, width: 8), batchSize: 3, on: target)
         bench.fill(randomValues(bench.memory.input.count, seed: 2))
         _ = bench.memory.labels.update(fromContentsOf: [1, 0, 2])
         return bench
     }
 
     /// Runs `steps`; what a step gives back without keeping it becomes NaN.
-    private func run(_ steps: [NetworkStep], _ model: Model) throws -> [UInt32] {
-        let bench = try bench(model)
+    private func run(
+        _ steps: [NetworkStep], _ model: Model, on target: ComputeTarget = .host
+    ) throws -> [UInt32] {
+        let bench = try bench(model, on: target)
         var bits: [UInt32] = []
         for step in steps {
-            var memory = StepMemory(tensors: bench.memory.tensors, noise: bench.noise)
-            memory.parameters = step.parametersRead.map { UnsafePointer(bench.parameters[$0]) }
-            memory.parameterGradients = step.parametersUpdated.map { bench.gradients[$0] }
-            if let result = try bench.network.run(step, memory) {
+            if let result = try bench.run([step]) {
                 let halves = result.meanLoss.bitPattern
                 bits += [UInt32(truncatingIfNeeded: halves), UInt32(halves >> 32)]
             }
@@ -100,6 +99,20 @@ import Testing
             let steps = network.steps(recomputing: units)
             let isEqual = try run(steps, model) == expected
             #expect(isEqual, "units \(units.sorted())")
+        }
+    }
+
+    @Test(arguments: models) func recomputingGivesTheSameBitsOnAGPU(_ model: Model) throws {
+        try Bed.cuda.run { target in
+            let network = try bench(model, on: target).network
+            let expected = try run(network.steps, model, on: target)
+            #expect(expected.count { $0 == 0xFFFF_FFFF } == 0)
+            let all = network.recomputeUnits.indices
+            for units in all.map({ [$0] }) + [Array(all)] {
+                let steps = network.steps(recomputing: Set(units))
+                let isEqual = try run(steps, model, on: target) == expected
+                #expect(isEqual, "units \(units)")
+            }
         }
     }
 

@@ -29,9 +29,6 @@ typedef struct cudnnConvolutionStruct *geeps_cudnn_convolution;
 typedef struct cudnnPoolingStruct *geeps_cudnn_pooling;
 typedef struct cudnnActivationStruct *geeps_cudnn_activation;
 typedef struct cudnnLRNStruct *geeps_cudnn_lrn;
-typedef struct cudnnDropoutStruct *geeps_cudnn_dropout;
-typedef struct cudnnRNNStruct *geeps_cudnn_rnn;
-typedef struct cudnnRNNDataStruct *geeps_cudnn_rnn_data;
 
 /// A row of the answers of cudnnGetConvolution…Algorithm_v7.
 typedef struct geeps_cudnn_algorithm {
@@ -146,8 +143,6 @@ typedef struct geeps_cudnn_algorithm {
     F(int, cudnnDestroyTensorDescriptor, (geeps_cudnn_tensor descriptor))                             \
     F(int, cudnnSetTensor4dDescriptor,                                                                \
       (geeps_cudnn_tensor descriptor, int format, int type, int n, int c, int h, int w))              \
-    F(int, cudnnSetTensorNdDescriptor,                                                                \
-      (geeps_cudnn_tensor descriptor, int type, int count, const int *sizes, const int *strides))     \
     F(int, cudnnCreateFilterDescriptor, (geeps_cudnn_filter *descriptor))                             \
     F(int, cudnnDestroyFilterDescriptor, (geeps_cudnn_filter descriptor))                             \
     F(int, cudnnSetFilter4dDescriptor,                                                                \
@@ -260,50 +255,7 @@ typedef struct geeps_cudnn_algorithm {
        const void *x, geeps_cudnn_tensor dy_layout, const void *dy, geeps_cudnn_tensor dx_layout,     \
        void *dx, geeps_cudnn_tensor parameter_layout, const void *scale, void *scale_gradient,        \
        void *bias_gradient, double epsilon, const void *saved_mean,                                   \
-       const void *saved_inverse_deviation))                                                          \
-    F(int, cudnnCreateDropoutDescriptor, (geeps_cudnn_dropout *descriptor))                           \
-    F(int, cudnnDestroyDropoutDescriptor, (geeps_cudnn_dropout descriptor))                           \
-    F(int, cudnnSetDropoutDescriptor,                                                                 \
-      (geeps_cudnn_dropout descriptor, geeps_cudnn handle, float probability, void *states,           \
-       size_t state_bytes, unsigned long long seed))                                                  \
-    F(int, cudnnCreateRNNDescriptor, (geeps_cudnn_rnn *descriptor))                                   \
-    F(int, cudnnDestroyRNNDescriptor, (geeps_cudnn_rnn descriptor))                                   \
-    F(int, cudnnSetRNNDescriptor_v8,                                                                  \
-      (geeps_cudnn_rnn descriptor, int algorithm, int cell, int bias, int direction,                  \
-       int input_mode, int type, int math_precision, int math_type, int32_t input_size,               \
-       int32_t hidden_size, int32_t projection_size, int32_t layer_count,                             \
-       geeps_cudnn_dropout dropout, uint32_t flags))                                                  \
-    F(int, cudnnCreateRNNDataDescriptor, (geeps_cudnn_rnn_data *descriptor))                          \
-    F(int, cudnnDestroyRNNDataDescriptor, (geeps_cudnn_rnn_data descriptor))                          \
-    F(int, cudnnSetRNNDataDescriptor,                                                                 \
-      (geeps_cudnn_rnn_data descriptor, int type, int layout, int length_maximum, int batch_size,     \
-       int vector_size, const int *lengths, void *padding))                                           \
-    F(int, cudnnGetRNNTempSpaceSizes,                                                                 \
-      (geeps_cudnn handle, geeps_cudnn_rnn rnn, int forward_mode, geeps_cudnn_rnn_data x,             \
-       size_t *workspace_bytes, size_t *reserve_bytes))                                               \
-    F(int, cudnnGetRNNWeightSpaceSize, (geeps_cudnn handle, geeps_cudnn_rnn rnn, size_t *bytes))      \
-    F(int, cudnnGetRNNWeightParams,                                                                   \
-      (geeps_cudnn handle, geeps_cudnn_rnn rnn, int32_t layer, size_t weight_bytes,                   \
-       const void *weights, int32_t gate, geeps_cudnn_tensor matrix_layout, void **matrix,            \
-       geeps_cudnn_tensor bias_layout, void **bias))                                                  \
-    F(int, cudnnRNNForward,                                                                           \
-      (geeps_cudnn handle, geeps_cudnn_rnn rnn, int forward_mode, const int32_t *lengths,             \
-       geeps_cudnn_rnn_data x_layout, const void *x, geeps_cudnn_rnn_data y_layout, void *y,          \
-       geeps_cudnn_tensor h_layout, const void *hx, void *hy, geeps_cudnn_tensor c_layout,            \
-       const void *cx, void *cy, size_t weight_bytes, const void *weights, size_t workspace_bytes,    \
-       void *workspace, size_t reserve_bytes, void *reserve))                                         \
-    F(int, cudnnRNNBackwardData_v8,                                                                   \
-      (geeps_cudnn handle, geeps_cudnn_rnn rnn, const int32_t *lengths,                               \
-       geeps_cudnn_rnn_data y_layout, const void *y, const void *dy, geeps_cudnn_rnn_data x_layout,   \
-       void *dx, geeps_cudnn_tensor h_layout, const void *hx, const void *dhy, void *dhx,             \
-       geeps_cudnn_tensor c_layout, const void *cx, const void *dcy, void *dcx, size_t weight_bytes,  \
-       const void *weights, size_t workspace_bytes, void *workspace, size_t reserve_bytes,            \
-       void *reserve))                                                                                \
-    F(int, cudnnRNNBackwardWeights_v8,                                                                \
-      (geeps_cudnn handle, geeps_cudnn_rnn rnn, int add, const int32_t *lengths,                      \
-       geeps_cudnn_rnn_data x_layout, const void *x, geeps_cudnn_tensor h_layout, const void *hx,     \
-       geeps_cudnn_rnn_data y_layout, const void *y, size_t weight_bytes, void *weight_gradients,     \
-       size_t workspace_bytes, void *workspace, size_t reserve_bytes, void *reserve))
+       const void *saved_inverse_deviation))
 
 // ---- Tables
 
@@ -402,18 +354,6 @@ enum {
     // cudnnLRNMode_t, cudnnBatchNormMode_t
     GEEPS_CUDNN_LRN_CROSS_CHANNEL = 0,
     GEEPS_CUDNN_BATCH_NORM_SPATIAL = 1,
-
-    // cudnnRNNAlgo_t, cudnnRNNMode_t, cudnnRNNBiasMode_t, cudnnDirectionMode_t, cudnnRNNInputMode_t,
-    // cudnnForwardMode_t, cudnnRNNDataLayout_t, cudnnWgradMode_t
-    GEEPS_CUDNN_RNN_STANDARD = 0,
-    GEEPS_CUDNN_LSTM = 2,
-    GEEPS_CUDNN_RNN_DOUBLE_BIAS = 2,
-    GEEPS_CUDNN_UNIDIRECTIONAL = 0,
-    GEEPS_CUDNN_LINEAR_INPUT = 0,
-    GEEPS_CUDNN_FORWARD_INFERENCE = 0,
-    GEEPS_CUDNN_FORWARD_TRAINING = 1,
-    GEEPS_CUDNN_SEQUENCE_MAJOR_UNPACKED = 0,
-    GEEPS_CUDNN_ADD_GRADIENTS = 0,
 };
 
 #endif

@@ -176,8 +176,10 @@ public final class CUDAStream: DeviceStream {
     }
 
     /// Waits until everything put here is done.
+    ///
+    /// Where something has failed, too: what was put here before may still be at work, on memory that the caller
+    /// is about to free.
     public func synchronise(deadline: Deadline?) throws(DeviceError) {
-        try failure.check()
         let context = device.context
         try context.makeCurrent()
         let functions = device.driver.functions
@@ -185,6 +187,7 @@ public final class CUDAStream: DeviceStream {
         if let deadline {
             guard let answer = context.poll(until: deadline, { functions.cuStreamQuery(handle) })
             else {
+                try failure.check()
                 throw DeviceError(.deadline, "stream \(name): waited in vain for its work")
             }
             status = answer

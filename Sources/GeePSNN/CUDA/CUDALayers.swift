@@ -270,7 +270,7 @@ final class CUDAActivationLayer: Layer {
     }
 }
 
-/// Zeroes values by the same draws as the host's layer.
+/// Zeroes values by the same draws as the host's layer, in the order in which values lie.
 ///
 /// Not cuDNN's: it keeps states, and a layer that runs again must drop the same values.
 final class CUDADropoutLayer: Layer {

@@ -35,11 +35,9 @@ extension Network {
     ) throws(NNError) -> BatchResult? {
         switch step.kind {
         case .load: break
-        case .forward(let layer):
-            try forward(layer, placements[layer], memory, isFirst: true)
-        case .recompute(let layer):
-            try forward(layer, placements[layer], memory, isFirst: false)
-        case .backward(let layer): try backward(layer, placements[layer], memory)
+        case .forward(let layer): try forward(placements[layer], memory, isFirst: true)
+        case .recompute(let layer): try forward(placements[layer], memory, isFirst: false)
+        case .backward(let layer): try backward(placements[layer], memory)
         case .loss: return try loss(memory)
         }
         return nil
@@ -47,7 +45,7 @@ extension Network {
 
     /// - Parameter isFirst: what the batch changes in the layer's state it changes now.
     private func forward(
-        _ index: Int, _ placement: LayerPlacement, _ memory: StepMemory, isFirst: Bool
+        _ placement: LayerPlacement, _ memory: StepMemory, isFirst: Bool
     ) throws(NNError) {
         let scratchBytes = placement.layer.traits.forwardScratchBytes
         try placement.layer.forward(
@@ -58,11 +56,11 @@ extension Network {
                 workspace: placement.workspace.map { raw($0, memory) },
                 state: isFirst ? placement.state.map { floats($0, memory) } : nil,
                 scratch: scratchBytes > 0 ? scratchTensor.map { raw($0, memory) } : nil,
-                noise: memory.noise.stream(layer: index)))
+                noise: memory.noise.stream(layer: placement.noiseStream)))
     }
 
     private func backward(
-        _ index: Int, _ placement: LayerPlacement, _ memory: StepMemory
+        _ placement: LayerPlacement, _ memory: StepMemory
     ) throws(NNError) {
         let traits = placement.layer.traits
         guard let outputGradient = placement.outputGradient else { return }
@@ -84,7 +82,7 @@ extension Network {
                 workspace: placement.workspace.map { raw($0, memory) },
                 scratch: traits.backwardScratchBytes > 0
                     ? scratchTensor.map { raw($0, memory) } : nil,
-                noise: memory.noise.stream(layer: index)))
+                noise: memory.noise.stream(layer: placement.noiseStream)))
     }
 
     private func loss(_ memory: StepMemory) throws(NNError) -> BatchResult? {

@@ -132,6 +132,9 @@ public struct KernelReport: Hashable, Sendable {
 /// A layer and the local tensors it works on, as indexes in `Network.tensors`.
 struct LayerPlacement {
     let layer: any Layer
+    /// Which random stream is the layer's: its number without copies between layouts, so that it draws alike
+    /// on every target.
+    let noiseStream: Int
     let input: Int
     let output: Int
     let outputGradient: Int?

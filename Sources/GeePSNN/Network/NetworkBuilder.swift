@@ -208,7 +208,8 @@ struct NetworkBuilder {
         }
         placements.append(
             LayerPlacement(
-                layer: layer, input: current.activation, output: output,
+                layer: layer, noiseStream: placements.count { !($0.layer is LayoutLayer) },
+                input: current.activation, output: output,
                 outputGradient: outputGradient, inputGradient: current.gradient,
                 workspace: traits.workspaceBytes > 0
                     ? addTensor("\(layer.name).workspace", traits.workspaceBytes, .workspace) : nil,
