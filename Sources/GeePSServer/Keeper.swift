@@ -9,6 +9,7 @@ final class Keeper: @unchecked Sendable {
     enum Event: ~Copyable {
         case frame(ReceivedFrame, Session)
         case joined(Session)
+        case perform(@Sendable (RowStore) -> Void)
     }
 
     let index: Int
@@ -31,7 +32,8 @@ final class Keeper: @unchecked Sendable {
 
     init(
         index: Int, map: ShardMap, workerCount: Int, policy: ApplyPolicy,
-        optimizer: OptimizerConfiguration, lanesMaximum: Int,
+        optimizer: OptimizerConfiguration, tableOptimizers: [OptimizerConfiguration],
+        lanesMaximum: Int,
         onFailure: @escaping @Sendable (TransportError, Session) -> Void
     ) throws(RowStoreError) {
         self.index = index
@@ -43,7 +45,8 @@ final class Keeper: @unchecked Sendable {
         rules = KeeperProtocol(
             workerCount: workerCount, blockCount: blocks.count, policy: policy)
         store = try RowStore(
-            shardMap: map, keeper: index, optimizer: Optimizer(optimizer))
+            shardMap: map, keeper: index, optimizer: Optimizer(optimizer),
+            tableOptimizers: tableOptimizers.map { Optimizer($0) })
         let bytesMaximum = blocks.map { map.byteCount(of: $0) }.max() ?? 0
         held = HeldPushes(
             blockCount: blocks.count, workerCount: workerCount, bytesMaximum: bytesMaximum)
@@ -70,6 +73,11 @@ final class Keeper: @unchecked Sendable {
     /// A worker's lane is open.
     func post(joined session: Session) { mailbox.send(.joined(session)) }
 
+    /// Has `body` run over the rows; false when the keeper has stopped.
+    func post(_ body: @escaping @Sendable (RowStore) -> Void) -> Bool {
+        mailbox.send(.perform(body))
+    }
+
     /// Finishes what is in the mailbox and ends the thread.
     func stop() {
         mailbox.close()
@@ -84,6 +92,7 @@ final class Keeper: @unchecked Sendable {
         while let event = mailbox.receive() {
             switch consume event {
             case .joined(let session): join(session)
+            case .perform(let body): body(store)
             case .frame(let frame, let session):
                 do throws(TransportError) {
                     try take(frame, from: session)

@@ -11,6 +11,9 @@ public struct ServerConfiguration: Sendable {
     /// What is done with them.
     public var optimizer: OptimizerConfiguration
 
+    /// By table, where they differ from `optimizer`, which has all the state they need; else empty.
+    public var tableOptimizers: [OptimizerConfiguration] = []
+
     /// A configuration.
     public init(
         map: ShardMap, workerCount: Int, staleness: Staleness, optimizer: OptimizerConfiguration
@@ -48,6 +51,7 @@ public final class Server: @unchecked Sendable {
             keepers[index] = try Keeper(
                 index: index, map: configuration.map, workerCount: configuration.workerCount,
                 policy: ApplyPolicy(configuration.staleness), optimizer: configuration.optimizer,
+                tableOptimizers: configuration.tableOptimizers,
                 lanesMaximum: 4, onFailure: { error, session in onFailure(session.worker, error) })
         }
         self.keepers = keepers
@@ -112,6 +116,34 @@ public final class Server: @unchecked Sendable {
             }
             sessions.append(session)
         }
+    }
+
+    /// Runs `body` over the rows of a keeper of this process, on its thread, after what has reached it before.
+    ///
+    /// Returns when that is done, at once where the keeper has ended.
+    public func withRows(
+        ofKeeper index: Int, _ body: @escaping @Sendable (RowStore) -> Void
+    ) {
+        guard let keeper = keepers[index] else {
+            preconditionFailure("keeper \(index) is not in this process")
+        }
+        let done = Signal()
+        let result = Outcome()
+        let isAccepted = keeper.post {
+            body($0)
+            done.withLock {
+                result.isDone = true
+                done.wakeAll()
+            }
+        }
+        guard isAccepted else { return }
+        done.withLock { while !result.isDone { _ = done.wait() } }
+    }
+
+    /// Whether a keeper has run what it was given.
+    private final class Outcome: @unchecked Sendable {
+        // Sendable: guarded by the signal beside it.
+        var isDone = false
     }
 
     /// Closes all lanes and ends all threads.
