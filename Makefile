@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-oracles release library demo test sanitize bench simulate format lint clean \
+.PHONY: help setup setup-oracles release library demo test test-python sanitize bench simulate format lint clean \
 	check-cuda-headers gpu-bundle check-bundle
 
 SWIFT ?= swift
@@ -34,7 +34,7 @@ LIBRARY_BUILD := .build-library
 library: ## Build .build-library/libgeeps.so, the C interface; it needs no Swift to run
 	$(SWIFT) build -c release --product GeePSABI --scratch-path $(LIBRARY_BUILD) -Xswiftc -static-stdlib \
 		-Xlinker -soname=libgeeps.so -Xlinker --version-script=$(CURDIR)/Sources/GeePSABI/libgeeps.map \
-		-Xlinker --gc-sections
+		-Xlinker --gc-sections -Xlinker --wrap=hypotf
 	strip --strip-unneeded -o $(LIBRARY_BUILD)/libgeeps.so $(LIBRARY_BUILD)/release/libGeePSABI.so
 
 demo: setup release ## Train a small network on handwritten digits with two workers
@@ -43,6 +43,9 @@ demo: setup release ## Train a small network on handwritten digits with two work
 test: setup ## Build and run all tests
 	$(SWIFT) build --build-tests
 	$(ORACLE_ENVIRONMENT) $(SWIFT) test --skip-build
+
+test-python: setup-oracles library ## Test the Python package
+	cd Python/geeps && PYTHONPATH=. $(CURDIR)/$(ORACLE_PYTHON) -m pytest -q -p no:cacheprovider
 
 bench: setup setup-oracles release ## Measure GeePS beside PyTorch, in turn; writes Benchmarks/results
 	$(ORACLES)/bin/python Benchmarks/run.py

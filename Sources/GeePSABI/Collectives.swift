@@ -82,10 +82,14 @@ public func geeps_count(
         all.updates = counters.access.updates
         all.plan_deviations = counters.access.planDeviations
         all.replans = counters.access.replans
-        withUnsafeBytes(of: &all) { bytes in
-            UnsafeMutableRawBufferPointer(
-                start: out, count: min(byte_count, bytes.count)
-            ).copyBytes(from: bytes.prefix(byte_count))
-        }
+        copyFirst(byte_count, of: all, to: out)
+    }
+}
+
+/// Copies a structure, or as much of it as the caller knows.
+func copyFirst<T>(_ byteCount: Int, of value: T, to target: UnsafeMutablePointer<T>) {
+    withUnsafeBytes(of: value) { bytes in
+        UnsafeMutableRawBufferPointer(start: target, count: min(byteCount, bytes.count))
+            .copyBytes(from: bytes.prefix(byteCount))
     }
 }

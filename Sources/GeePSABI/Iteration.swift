@@ -39,11 +39,30 @@ public func geeps_read(
     _ job: OpaquePointer!, _ table: UInt32, _ lease: UnsafeMutablePointer<OpaquePointer?>!,
     _ values: UnsafeMutablePointer<UnsafePointer<Float>?>!, _ age: UnsafeMutablePointer<UInt64>!
 ) -> Int32 {
+    lend(job, table, lease, values, age, isPlanned: true)
+}
+
+/// Lends values outside the repeated iteration.
+@c @implementation
+public func geeps_peek(
+    _ job: OpaquePointer!, _ table: UInt32, _ lease: UnsafeMutablePointer<OpaquePointer?>!,
+    _ values: UnsafeMutablePointer<UnsafePointer<Float>?>!, _ age: UnsafeMutablePointer<UInt64>!
+) -> Int32 {
+    lend(job, table, lease, values, age, isPlanned: false)
+}
+
+private func lend(
+    _ job: OpaquePointer?, _ table: UInt32, _ lease: UnsafeMutablePointer<OpaquePointer?>?,
+    _ values: UnsafeMutablePointer<UnsafePointer<Float>?>?, _ age: UnsafeMutablePointer<UInt64>?,
+    isPlanned: Bool
+) -> Int32 {
     call(job) { (job) throws(ABIError) in
-        let node = try job.joined(for: "geeps_read")
+        let node = try job.joined(for: isPlanned ? "geeps_read" : "geeps_peek")
         let batch = try batch(try job.table(table))
         let (lease, values) = (try required(lease, "lease"), try required(values, "values"))
-        let rows = try accessing { () throws(AccessError) in try node.client.read(batch) }
+        let rows = try accessing { () throws(AccessError) in
+            try node.client.read(batch, isPlanned: isPlanned)
+        }
         values.pointee = rows.values
         age?.pointee = rows.age.count
         lease.pointee = Lease(rows, of: job).handle

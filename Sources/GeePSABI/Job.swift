@@ -11,6 +11,10 @@ final class Job: @unchecked Sendable {
     private var hasKeeperCount = false
     private(set) var tables: [Table] = []
     private var phase = Phase.settingUp
+    /// Between the phases of a two-phase clock.
+    var held: HeldSteps?
+    /// Data of this process only.
+    var locals: [LocalBatch] = []
     private let node = Mutex<Node?>(nil)
     private let returned = Mutex(Returned())
 
@@ -59,7 +63,20 @@ final class Job: @unchecked Sendable {
         calls.lock()
         defer { calls.unlock() }
         dropReturned()
-        try body(self)
+        do throws(ABIError) {
+            try body(self)
+        } catch {
+            throw named(error)
+        }
+    }
+
+    /// The error with the name of the process that is gone: a lane may break a moment before the control plane knows.
+    private func named(_ error: ABIError) -> ABIError {
+        guard error.status == GEEPS_PEER_LOST,
+            let failure = node.withLock({ $0 })?.membership.awaitFailure(),
+            !error.message.contains(failure.description)
+        else { return error }
+        return ABIError(GEEPS_PEER_LOST, "\(failure) (\(error.message))")
     }
 
     // MARK: Setting up
@@ -178,7 +195,7 @@ final class Job: @unchecked Sendable {
         phase = .closed
         returned.withLock { $0.isOver = true }
         dropReturned()
-        self.node.withLock { $0 = nil }
+        // The node stays, and with it the memory that somebody may still look at, until the handle is destroyed.
         return isComplete
     }
 

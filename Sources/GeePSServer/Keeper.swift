@@ -10,6 +10,8 @@ final class Keeper: @unchecked Sendable {
         case frame(ReceivedFrame, Session)
         case joined(Session)
         case perform(@Sendable (RowStore) -> Void)
+        case hold(@Sendable (Double) -> Void)
+        case release(scale: Float?)
     }
 
     let index: Int
@@ -29,6 +31,10 @@ final class Keeper: @unchecked Sendable {
     private var contributions: [Int]
     private var learningRates: [Double]
     private var sessions: [[Session?]]
+    // The two-phase clock: who is told when all blocks wait, and the blocks that do.
+    private var onHeld: (@Sendable (Double) -> Void)?
+    private var heldBlocks: [Int] = []
+    private var gradientScale: Float? = 1
 
     init(
         index: Int, map: ShardMap, workerCount: Int, policy: ApplyPolicy,
@@ -78,6 +84,15 @@ final class Keeper: @unchecked Sendable {
         mailbox.send(.perform(body))
     }
 
+    /// Lets every block wait before its next step until `release`, and tells `onHeld` the sum of squares of all
+    /// gradients as soon as all do; false when the keeper has stopped.
+    func hold(_ onHeld: @escaping @Sendable (Double) -> Void) -> Bool {
+        mailbox.send(.hold(onHeld))
+    }
+
+    /// Lets the blocks go on, with gradients multiplied by `scale`, or dropped when it is nil.
+    func release(scale: Float?) { mailbox.send(.release(scale: scale)) }
+
     /// Finishes what is in the mailbox and ends the thread.
     func stop() {
         mailbox.close()
@@ -93,6 +108,10 @@ final class Keeper: @unchecked Sendable {
             switch consume event {
             case .joined(let session): join(session)
             case .perform(let body): body(store)
+            case .hold(let onHeld):
+                self.onHeld = onHeld
+                tellIfHeld()
+            case .release(let scale): release(withScale: scale)
             case .frame(let frame, let session):
                 do throws(TransportError) {
                     try take(frame, from: session)
@@ -160,7 +179,7 @@ final class Keeper: @unchecked Sendable {
                 block: block, worker: session.worker, payload: frame.payload,
                 learningRate: learningRate)
         case .fold:
-            let isAlone = workerCount == 1 || policy == .onArrival
+            let isAlone = (workerCount == 1 && onHeld == nil) || policy == .onArrival
             if isAlone {
                 try step(block, alone: frame.payload, learningRate: learningRate)
                 return
@@ -177,7 +196,12 @@ final class Keeper: @unchecked Sendable {
 
     /// Does all steps the rules allow for `block`.
     private func finishReady(_ block: Int) {
-        while let step = rules.next(block: block) {
+        while true {
+            if onHeld != nil, rules.foldedCount(block: block) == workerCount {
+                heldBlocks.append(block)
+                return tellIfHeld()
+            }
+            guard let step = rules.next(block: block) else { return }
             switch step {
             case .foldHeld(let worker, _):
                 let push = held.take(block: block, worker: worker)
@@ -186,15 +210,34 @@ final class Keeper: @unchecked Sendable {
                     learningRate: push.learningRate, worker: worker)
                 held.recycle(push)
             case .apply:
-                if contributions[block] > 0 {
+                if contributions[block] > 0, let gradientScale {
                     store.apply(
-                        block, learningRate: learningRates[block], workerCount: workerCount)
+                        block, learningRate: learningRates[block], workerCount: workerCount,
+                        gradientScale: gradientScale)
                 }
                 contributions[block] = 0
                 publish(block, to: nil)
             case .applyAlone: break  // `step(_:alone:)` takes these
             }
         }
+    }
+
+    private func tellIfHeld() {
+        guard heldBlocks.count == blocks.count, let onHeld else { return }
+        // In the order of blocks, whoever came first.
+        onHeld(
+            blocks.indices.reduce(0) { sum, block in
+                contributions[block] > 0 ? sum + store.squaredNormOfSum(block) : sum
+            })
+    }
+
+    private func release(withScale scale: Float?) {
+        onHeld = nil
+        gradientScale = scale
+        let ready = heldBlocks
+        heldBlocks = []
+        for block in ready { finishReady(block) }
+        gradientScale = 1
     }
 
     /// One worker's update is all there is to apply: no sum is needed.

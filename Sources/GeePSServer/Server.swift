@@ -146,6 +146,24 @@ public final class Server: @unchecked Sendable {
         var isDone = false
     }
 
+    /// The first phase of a two-phase clock: updates are added up at a keeper of this process, and its optimiser
+    /// waits for `releaseSteps`.
+    ///
+    /// Call it before the own updates of that clock are sent, when all earlier ones are applied.
+    ///
+    /// - Parameter onHeld: called on the keeper's thread, with the sum of squares of the summed gradients, when
+    ///   every worker's updates of all blocks are in.
+    public func holdSteps(
+        ofKeeper index: Int, onHeld: @escaping @Sendable (Double) -> Void
+    ) {
+        _ = keepers[index]?.hold(onHeld)
+    }
+
+    /// The second phase: the optimiser runs on gradients times `gradientScale`, or not at all when that is nil.
+    public func releaseSteps(ofKeeper index: Int, gradientScale: Float?) {
+        keepers[index]?.release(scale: gradientScale)
+    }
+
     /// Closes all lanes and ends all threads.
     public func close() {
         let sessions = signal.withLock {

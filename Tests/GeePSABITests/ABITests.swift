@@ -177,3 +177,146 @@ struct ABITests {
         init(_ lease: OpaquePointer?) { self.lease = lease }
     }
 }
+
+@Suite("Two-phase clock")
+struct TwoPhaseTests {
+    private func begin(_ job: TestJob, _ gradient: [Float]) throws -> Double {
+        try check(geeps_clock_begin(job.handle))
+        try check(job.update([(0, gradient)]))
+        try check(geeps_clock(job.handle, nil))
+        var norm = 0.0
+        try check(geeps_gradient_norm(job.handle, &norm, 20))
+        return norm
+    }
+
+    @Test func gradientsAreScaledOrDropped() throws {
+        let job = try TestJob.joined([10, 10], rule: TestJob.sgd(rate: 1, momentum: 0.5))
+        #expect(try begin(job, [3, 4]) == 5)
+        #expect(refusal(geeps_clock_begin(job.handle)).status == 1)
+        try check(geeps_clock_finish(job.handle, 0.5, 0))
+        #expect(try job.read(2) == [8.5, 8])
+        #expect(try begin(job, [.infinity, 0]) == .infinity)
+        try check(geeps_clock_finish(job.handle, 0, 1))
+        #expect(try job.read(2) == [8.5, 8])
+        // One step in one phase: the buffer is what two steps made of it.
+        try job.step([1, 0])
+        #expect(try job.read(2) == [6.75, 7])
+        #expect(refusal(geeps_clock_finish(job.handle, 1, 0)).status == 1)
+    }
+
+    @Test func theNormIsThatOfTheMeanOverAllProcesses() async throws {
+        let port = try #require(freePort())
+        let values = try await withThrowingTaskGroup(of: [Float].self) { group in
+            for rank in 0..<2 {
+                group.addTask {
+                    try await onThread {
+                        let options = [
+                            "rank": "\(rank)", "world_size": "2",
+                            "rendezvous": "127.0.0.1:\(port)",
+                        ]
+                        let job = try TestJob.joined(
+                            [Float](repeating: 0, count: 300), rule: TestJob.sgd(rate: 1),
+                            options: options)
+                        var gradient = [Float](repeating: 0, count: 300)
+                        gradient[rank * 299] = rank == 0 ? 6 : 8
+                        let norm = try begin(job, gradient)
+                        #expect(norm == 5)
+                        try check(geeps_clock_finish(job.handle, 0.1, 0))
+                        let values = try job.read(300)
+                        try check(geeps_close(job.handle, 20))
+                        return values
+                    }
+                }
+            }
+            return try await group.reduce(into: [[Float]]()) { $0.append($1) }
+        }
+        #expect(values[0] == values[1])
+        #expect(abs(values[0][0] + 0.3) < 1e-6 && abs(values[0][299] + 0.4) < 1e-6)
+    }
+}
+
+/// Runs what may block on a thread of its own.
+func onThread<R: Sendable>(_ body: @escaping @Sendable () throws -> R) async throws -> R {
+    try await withCheckedThrowingContinuation { continuation in
+        Thread.detachNewThread { continuation.resume(with: Result { try body() }) }
+    }
+}
+
+/// A port of 127.0.0.1 that nobody listens on right now.
+func freePort() -> UInt16? {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let status = withUnsafeMutablePointer(to: &address) { pointer in
+        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
+            bind(descriptor, generic, length) == 0
+                ? getsockname(descriptor, generic, &length) : -1
+        }
+    }
+    return status == 0 ? UInt16(bigEndian: address.sin_port) : nil
+}
+
+@Suite("Managed memory in C")
+struct ManagedTests {
+    @Test func localDataComesBackOnceWithinTheBudget() throws {
+        let job = try TestJob.joined(
+            [Float](repeating: 1, count: 256), rule: TestJob.sgd(rate: 1),
+            options: ["memory": "managed", "budget_bytes": "8192"])
+        var locals: [UInt32] = []
+        for index in 0..<4 {
+            var local: UInt32 = 0
+            try check(geeps_local_create(job.handle, "activation \(index)", 2048, &local))
+            locals.append(local)
+        }
+        var memory = geeps_memory()
+        for step in 0..<5 {
+            let before = memory
+            #expect(try job.read(1) == [Float(1 - step)])
+            for local in locals {
+                try check(
+                    geeps_local_put(
+                        job.handle, local, [Float](repeating: Float(step) + Float(local), count: 512)))
+            }
+            for local in locals.reversed() {
+                var lease: OpaquePointer?
+                var bytes: UnsafeRawPointer?
+                try check(geeps_local_get(job.handle, local, &lease, &bytes))
+                let values = UnsafeRawBufferPointer(start: bytes, count: 2048).bindMemory(
+                    to: Float.self)
+                #expect(values.allSatisfy { $0 == Float(step) + Float(local) })
+                geeps_release(lease)
+            }
+            try job.step([Float](repeating: 1, count: 256))
+            try check(geeps_memory_count(job.handle, &memory, MemoryLayout<geeps_memory>.size))
+            if step >= 3 {
+                // Followed: what moves is what the plan says.
+                #expect(memory.plan_device_bytes <= 8192 && memory.plan_device_bytes > 0)
+                #expect(memory.bytes_out - before.bytes_out == memory.plan_bytes_out)
+                #expect(memory.served_on_demand == before.served_on_demand)
+            }
+        }
+        #expect(memory.plans_followed >= 1)
+    }
+
+    @Test func aPeekIsNoPartOfThePlan() throws {
+        let job = try TestJob.joined(
+            [1, 2], rule: TestJob.sgd(rate: 1), options: ["memory": "managed"])
+        for step in 0..<4 {
+            _ = try job.read(1)
+            if step == 2 {
+                var lease: OpaquePointer?
+                var values: UnsafePointer<Float>?
+                try check(geeps_peek(job.handle, 0, &lease, &values, nil))
+                #expect(values?[1] == 0)
+                geeps_release(lease)
+            }
+            try job.step([1, 1])
+        }
+        var counters = geeps_counters()
+        try check(geeps_count(job.handle, &counters, MemoryLayout<geeps_counters>.size))
+        #expect(counters.ticks == 4 && counters.plan_deviations == 0)
+    }
+}

@@ -28,6 +28,9 @@ def attach(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
+    memory: str = "resident",
+    budget: int | None = None,
+    offload_threshold: int = 1 << 14,
     join_timeout: float = 60.0,
     wait_timeout: float = 300.0,
     transport: str = "auto",
@@ -41,6 +44,10 @@ def attach(
     Args:
         model: any module; its trained parameters are float32 on the CPU.
         optimizer: SGD, Adam, AdamW, Adagrad or RMSprop of torch.optim over parameters of the model.
+        memory: "resident" keeps everything at hand; "managed" lends parameters and what autograd saves while they are
+            used, within ``budget`` bytes, and moves the rest to host memory and back as planned.
+        budget: bytes of GeePS's memory on the device (managed); None for as much as is of use.
+        offload_threshold: bytes from which on a saved tensor is managed.
         join_timeout: seconds to wait for the other processes.
         wait_timeout: seconds after which a step that waits for others fails.
         transport: how processes exchange rows: auto, shm, unix or tcp.
@@ -59,9 +66,14 @@ def attach(
         "join_timeout": join_timeout,
         "wait_timeout": wait_timeout,
         "transport": transport,
+        "memory": memory,
         "agreement": f"torch: {torch.__version__}",
     }
     if place.world_size > 1:
         options["rendezvous"] = place.rendezvous
         options["interface"] = interface or "127.0.0.1"
-    return Optimizer(model, optimizer, place, options, wait_timeout)
+    if budget is not None:
+        if memory != "managed":
+            raise ArgumentError(f"budget={budget} needs memory='managed', this is {memory!r}")
+        options["budget_bytes"] = budget
+    return Optimizer(model, optimizer, place, options, wait_timeout, offload_threshold)

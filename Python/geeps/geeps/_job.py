@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ._library import NOT_YET, OK, Counters, Piece, Rule, check, error, library
+from ._library import NOT_YET, OK, Counters, Memory, Piece, Rule, check, error, library
 from .errors import Closed, Deadline
 
 #: Most of a wait that happens out of Python's sight: signals are looked at between slices.
@@ -74,6 +74,12 @@ class Job:
         self.call("geeps_read", table, ctypes.byref(lease), ctypes.byref(values), None)
         return values.value or 0, lease.value or 0
 
+    def peek(self, table: int) -> tuple[int, int]:
+        """The same outside the iteration that repeats."""
+        lease, values = ctypes.c_void_p(), ctypes.c_void_p()
+        self.call("geeps_peek", table, ctypes.byref(lease), ctypes.byref(values), None)
+        return values.value or 0, lease.value or 0
+
     def release(self, lease: int) -> None:
         """Gives back what ``read`` lent."""
         if os.getpid() == self._process:
@@ -86,6 +92,30 @@ class Job:
     def clock(self) -> None:
         """Ends the iteration."""
         self.call("geeps_clock", None)
+
+    def create_local(self, name: str, byte_count: int) -> int:
+        """A place for bytes of this process."""
+        local = ctypes.c_uint32()
+        self.call("geeps_local_create", name.encode(), byte_count, ctypes.byref(local))
+        return local.value
+
+    def get_local(self, local: int) -> tuple[int, int]:
+        """The address of what was put there and the lease to ``release``."""
+        lease, address = ctypes.c_void_p(), ctypes.c_void_p()
+        self.call("geeps_local_get", local, ctypes.byref(lease), ctypes.byref(address))
+        return address.value or 0, lease.value or 0
+
+    def gradient_norm(self) -> float:
+        """The norm of all gradients of a two-phase clock."""
+        norm = ctypes.c_double()
+        patiently(lambda: self.call("geeps_gradient_norm", ctypes.byref(norm), self._wait_timeout))
+        return norm.value
+
+    def memory(self) -> Memory:
+        """What managed memory has counted."""
+        memory = Memory()
+        self.call("geeps_memory_count", ctypes.byref(memory), ctypes.sizeof(memory))
+        return memory
 
     def counters(self) -> Counters:
         """What has been counted."""

@@ -41,6 +41,26 @@ class Piece(ctypes.Structure):
     _fields_ = [("values", c_uint64), ("offset", c_uint64), ("count", c_uint64)]
 
 
+class Memory(ctypes.Structure):
+    """``geeps_memory``."""
+
+    _fields_ = [
+        (name, c_uint64)
+        for name in (
+            "bytes_in",
+            "bytes_out",
+            "served_on_demand",
+            "plans_abandoned",
+            "plans_followed",
+            "wait_nanoseconds",
+            "plan_device_bytes",
+            "plan_bytes_in",
+            "plan_bytes_out",
+            "budget_bytes",
+        )
+    ]
+
+
 class Counters(ctypes.Structure):
     """``geeps_counters``."""
 
@@ -70,6 +90,14 @@ _FUNCTIONS = {
     "geeps_initialise": [c_void_p, c_uint32, c_void_p, c_uint64],
     "geeps_wait": [c_void_p, c_uint32, c_double],
     "geeps_read": [c_void_p, c_uint32, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_uint64)],
+    "geeps_peek": [c_void_p, c_uint32, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_uint64)],
+    "geeps_local_create": [c_void_p, c_char_p, c_uint64, POINTER(c_uint32)],
+    "geeps_local_put": [c_void_p, c_uint32, c_void_p],
+    "geeps_local_get": [c_void_p, c_uint32, POINTER(c_void_p), POINTER(c_void_p)],
+    "geeps_memory_count": [c_void_p, POINTER(Memory), c_size_t],
+    "geeps_clock_begin": [c_void_p],
+    "geeps_gradient_norm": [c_void_p, POINTER(c_double), c_double],
+    "geeps_clock_finish": [c_void_p, c_double, c_int32],
     "geeps_update": [c_void_p, c_uint32, c_void_p, c_size_t],
     "geeps_clock": [c_void_p, POINTER(c_uint64)],
     "geeps_set_learning_rate": [c_void_p, c_uint32, c_double],

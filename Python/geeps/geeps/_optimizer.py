@@ -14,8 +14,9 @@ import torch
 from . import _guards, _layout, _memory, _rendezvous, _rules
 from ._job import Job
 from ._launch import Place
-from ._library import Piece
-from .errors import ArgumentError
+from ._managed import Managed
+from ._resident import Resident
+from .errors import ArgumentError, GeepsError
 
 _live: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
@@ -34,8 +35,12 @@ class Optimizer(torch.optim.Optimizer):
         place: Place,
         options: dict[str, object],
         wait_timeout: float,
+        threshold: int,
     ) -> None:
         self._is_ready = False
+        self._held_scale: float | None = None
+        # Makes GradScaler announce itself, where it would go wrong silently.
+        self._step_supports_amp_scaling = place.world_size > 1
         super().__init__(inner.param_groups, inner.defaults)
         self.inner = inner
         self.param_groups = inner.param_groups
@@ -56,6 +61,12 @@ class Optimizer(torch.optim.Optimizer):
         except BaseException:
             _guards.detach(self)
             raise
+        if options.get("memory") == "managed":
+            self._memory: Resident | Managed = Managed(
+                model, self._job, self.tables, threshold, place.world_size > 1, self._tell_changes
+            )
+        else:
+            self._memory = Resident(self._job, self.tables)
         self._start()
         self._is_ready = True
         _live.add(self)
@@ -73,70 +84,37 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._tell_changes()
-        for table in self.tables:
-            self._write_back(table)
-        updated = [table for table in self.tables if self._send(table)]
-        for table in updated:
-            self._job.release(table.lease)
-        self._job.clock()
-        for table in updated:
-            table.lease = 0
-        self._refresh()
+        if getattr(self, "grad_scale", None) is not None:
+            raise ArgumentError(
+                "torch.amp.GradScaler across processes is not supported: each would skip other steps than the rest; "
+                "torch.autocast with bfloat16 needs no scaler"
+            )
+        if self._held_scale is None:
+            self._hand_over(in_two_phases=False)
+        else:
+            self._job.call("geeps_clock_finish", self._held_scale, 0)
+            self._held_scale = None
+        self._memory.refresh()
         return loss
 
-    def _send(self, table: _layout.Table) -> bool:
-        """Hands over what gradients the table's parameters have."""
-        held = []
-        for member in table.members:
-            gradient = member.parameter.grad
-            if gradient is None:
-                continue
-            if gradient.layout != torch.strided:
-                raise ArgumentError(
-                    f"the gradient of {member.name} is sparse; GeePS takes dense ones (Embedding(sparse=False))"
-                )
-            held.append((_memory.in_layout(gradient, member), member))
-        if not held:
-            return False
-        if table.pieces is None:
-            table.pieces = (Piece * len(table.members))()
-        for piece, (gradient, member) in zip(table.pieces, held, strict=False):
-            piece.values = gradient.data_ptr()
-            piece.offset = member.offset
-            piece.count = member.count
-        self._job.update(table.index, table.pieces, len(held))
-        return True
+    def _hand_over(self, in_two_phases: bool) -> None:
+        self._tell_changes()
+        self._memory.prepare()
+        if in_two_phases:
+            self._job.call("geeps_clock_begin")
+        self._memory.send()
+        self._job.clock()
 
-    def _refresh(self) -> None:
-        """Takes fresh values of every table that has none lent."""
-        for table in self.tables:
-            if table.lease:
-                continue
-            self._job.wait(table.index)
-            address, table.lease = self._job.read(table.index)
-            if address != table.address:
-                table.address = address
-                for member in table.members:
-                    member.parameter.data = _memory.view(self._job, address, member)
-            for member in table.members:
-                member.version = member.parameter._version
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Frees the gradients; those that ``clip_grad_norm_`` has handed over are dropped."""
+        self._drop_held()
+        super().zero_grad(set_to_none)
 
-    def _write_back(self, table: _layout.Table) -> None:
-        """Tells the keepers what somebody else has written to parameters: an initialisation, a clamp, loaded weights."""
-        is_changed = False
-        for member in table.members:
-            parameter = member.parameter
-            if parameter.data_ptr() != table.address + 4 * member.offset:
-                view = _memory.view(self._job, table.address, member)
-                view.copy_(parameter)
-                parameter.data = view
-                is_changed = True
-            is_changed = is_changed or parameter._version != member.version
-        if is_changed:
-            self._job.call("geeps_write", table.index, table.address, table.count)
-            for member in table.members:
-                member.version = member.parameter._version
+    def _drop_held(self) -> None:
+        if self._held_scale is not None:
+            self._held_scale = None
+            self._job.call("geeps_clock_finish", 0.0, 1)
+            self._memory.refresh()
 
     def _tell_changes(self) -> None:
         """Passes on what schedulers have changed in ``param_groups``."""
@@ -230,7 +208,7 @@ class Optimizer(torch.optim.Optimizer):
         Call it where ``torch.nn.utils.clip_grad_norm_`` would stand, between ``backward`` and ``step``.
         """
         if self.place.world_size > 1:
-            raise ArgumentError("clip_grad_norm_ over several processes is not built yet")
+            return self._clip_everywhere(max_norm, norm_type, error_if_nonfinite)
         with _guards.allowed():
             return torch.nn.utils.clip_grad_norm_(
                 [member.parameter for table in self.tables for member in table.members],
@@ -238,6 +216,23 @@ class Optimizer(torch.optim.Optimizer):
                 norm_type,
                 error_if_nonfinite,
             )
+
+    @torch.no_grad()
+    def _clip_everywhere(self, max_norm: float, norm_type: float, error_if_nonfinite: bool) -> torch.Tensor:
+        """Adds the gradients of all processes up, and lets the keepers wait for ``step`` with what they have."""
+        if norm_type != 2:
+            raise ArgumentError(f"norm type {norm_type}: across processes GeePS clips by the 2-norm")
+        self._drop_held()
+        self._hand_over(in_two_phases=True)
+        norm = self._job.gradient_norm()
+        self._held_scale = min(max_norm / (norm + 1e-6), 1.0)
+        if norm != norm or norm == float("inf"):
+            # As torch does, unless asked not to: the parameters become what such gradients make of them.
+            self._held_scale = float(0 if norm == float("inf") else 1)
+            if error_if_nonfinite:
+                self._drop_held()
+                raise RuntimeError(f"the total norm of the gradients of all processes is {norm}, so it cannot be clipped")
+        return torch.tensor(norm)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refused: tables are agreed on between all processes when the model is attached."""
@@ -255,7 +250,7 @@ class Optimizer(torch.optim.Optimizer):
             for member in table.members:
                 values[member.offset : member.offset + member.count] = _memory.flat(member.parameter)
             self._job.call("geeps_initialise", table.index, values.data_ptr(), table.count)
-        self._refresh()
+        self._memory.start()
         if any(self.inner.state.get(member.parameter) for table in self.tables for member in table.members):
             self._push_state()
         self._buffers = _rendezvous.BufferSync(self.model, self._job) if self.place.world_size > 1 else None
@@ -272,13 +267,7 @@ class Optimizer(torch.optim.Optimizer):
         if self._buffers:
             self._buffers.remove()
         with torch.no_grad():
-            for table in self.tables:
-                for member in table.members:
-                    copy = torch.empty_strided(member.shape, member.stride)
-                    member.parameter.data = copy.copy_(member.parameter)
-                if table.lease:
-                    self._job.release(table.lease)
-                    table.lease = 0
+            self._memory.close()
         self._job.close(timeout)
 
     def __enter__(self) -> Optimizer:
@@ -287,12 +276,19 @@ class Optimizer(torch.optim.Optimizer):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is not None and self.place.world_size > 1:
             self._job.abort(f"{type(error).__name__}: {error}")
-        self.close(timeout=2.0 if error else 60.0)
+        try:
+            self.close(timeout=2.0 if error else 60.0)
+        except GeepsError:
+            # What went wrong first is what matters.
+            if error is None:
+                raise
 
     def report(self) -> dict[str, int]:
         """What has been counted since the model was attached."""
-        counters = self._job.counters()
-        return {name: getattr(counters, name) for name, _ in counters._fields_}
+        counters: list[Any] = [self._job.counters()]
+        if isinstance(self._memory, Managed):
+            counters.append(self._job.memory())
+        return {name: getattr(each, name) for each in counters for name, _ in each._fields_}
 
     def __repr__(self) -> str:
         return f"geeps.Optimizer({self.inner!r}, {len(self.tables)} tables, {self.place})"

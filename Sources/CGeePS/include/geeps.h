@@ -183,6 +183,9 @@ int32_t geeps_wait(geeps *job, uint32_t table, double timeout_s);
    lie at the same place every time, and geeps_clock sends nothing of the table while they are lent. */
 int32_t geeps_read(geeps *job, uint32_t table, geeps_lease **lease, const float **values, uint64_t *age);
 
+/* The same outside the repeated iteration, for an evaluation or to save: it is not noted in the access plan. */
+int32_t geeps_peek(geeps *job, uint32_t table, geeps_lease **lease, const float **values, uint64_t *age);
+
 /* Some values of a gradient. */
 typedef struct geeps_piece {
     const float *values;
@@ -199,9 +202,54 @@ int32_t geeps_update(geeps *job, uint32_t table, const geeps_piece *pieces, size
    done. Does not wait. */
 int32_t geeps_clock(geeps *job, uint64_t *tick);
 
+/* The same in two phases, for gradient clipping and loss scaling: gradients are added up, and the optimiser waits
+   for geeps_clock_finish. Every process must. Needs staleness 0, and no update of this clock handed over before it:
+   call geeps_clock_begin, then geeps_update for each table, then geeps_clock, geeps_gradient_norm and
+   geeps_clock_finish. Waits until all earlier clocks are applied. */
+int32_t geeps_clock_begin(geeps *job);
+
+/* The norm of all gradients of a two-phase clock, as the optimiser will take them. A collective; waits for all
+   processes, at most `timeout_s`. Not finite when some gradient is not. */
+int32_t geeps_gradient_norm(geeps *job, double *norm, double timeout_s);
+
+/* Ends a two-phase clock: the optimiser runs on gradients times `gradient_scale`, or, when `discard` is not 0, does
+   not run, and values and state stay what they were. The same in every process. Does not wait. */
+int32_t geeps_clock_finish(geeps *job, double gradient_scale, int32_t discard);
+
 /* Gives lent memory back. From any thread, does not wait; the memory is taken back in the job's next call.
    Null is allowed. */
 void geeps_release(geeps_lease *lease);
+
+/* ------------------------------------------------------------------------------------------------------
+   Managed memory. The first iteration's accesses - reads, updates, local data, in their order - become the plan:
+   what stays on the device over which gap, what waits on the host. Another order is served, counted and planned for.
+   A lease that is held over geeps_clock keeps a plan from being laid out. */
+
+/* Names a place for `byte_count` bytes that only this process uses, such as an activation. Does not wait. */
+int32_t geeps_local_create(geeps *job, const char *name, uint64_t byte_count, uint32_t *local);
+
+/* Keeps a copy of the place's bytes. Waits for room, as planned. */
+int32_t geeps_local_put(geeps *job, uint32_t local, const void *bytes);
+
+/* Lends what was put last; once, with the lease's release it is gone. Waits for copies, as planned. */
+int32_t geeps_local_get(geeps *job, uint32_t local, geeps_lease **lease, const void **bytes);
+
+/* Managed memory in numbers; those of the plan are of one clock and zero where none is followed. */
+typedef struct geeps_memory {
+    uint64_t bytes_in;  /* copied to the device */
+    uint64_t bytes_out; /* copied from it */
+    uint64_t served_on_demand;
+    uint64_t plans_abandoned;
+    uint64_t plans_followed;
+    uint64_t wait_nanoseconds;
+    uint64_t plan_device_bytes;
+    uint64_t plan_bytes_in;
+    uint64_t plan_bytes_out;
+    uint64_t budget_bytes; /* zero: as much as is of use */
+} geeps_memory;
+
+/* Fills the first `byte_count` bytes of `out`; GEEPS_ARGUMENT where memory is not managed. Does not wait. */
+int32_t geeps_memory_count(geeps *job, geeps_memory *out, size_t byte_count);
 
 /* ------------------------------------------------------------------------------------------------------
    The optimiser. */
