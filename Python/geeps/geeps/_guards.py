@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -28,13 +29,19 @@ def optimizer_of(parameter: torch.Tensor) -> Optimizer | None:
     return entry[1]()
 
 
+def require_free(optimizer: torch.optim.Optimizer) -> None:
+    """A parameter belongs to one optimizer."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if optimizer_of(parameter) is not None:
+                raise ArgumentError(
+                    f"a parameter of shape {tuple(parameter.shape)} is attached already: close() that optimizer first"
+                )
+
+
 def attach(optimizer: Optimizer) -> None:
-    """Notes the parameters of ``optimizer``; a parameter belongs to one."""
-    parameters = [member for table in optimizer.tables for member in table.members]
-    for member in parameters:
-        if optimizer_of(member.parameter) is not None:
-            raise ArgumentError(f"parameter {member.name} is attached already: close() that optimizer first")
-    for member in parameters:
+    """Notes the parameters of ``optimizer``."""
+    for member in (member for table in optimizer.tables for member in table.members):
         _attached[id(member.parameter)] = (weakref.ref(member.parameter), weakref.ref(optimizer))
     _patch()
 
@@ -60,16 +67,15 @@ def allowed() -> Iterator[None]:
 
 
 def _refuse(parameters: list[torch.Tensor], function: str) -> None:
-    """One process has all of a gradient in ``grad``; of several, each has its part only."""
+    """One process with resident memory has all of a gradient in ``grad``; otherwise a part is there, or nothing."""
     if _allowed:
         return
     for parameter in parameters:
         optimizer = optimizer_of(parameter)
-        if optimizer is not None and optimizer.place.world_size > 1:
+        if optimizer is not None and not optimizer.has_all_gradients:
             raise ArgumentError(
-                f"torch.nn.utils.{function} sees this process's gradients only, and the {optimizer.place.world_size} "
-                "processes would clip by different norms: call it on the optimizer that geeps.attach returned, "
-                "opt.clip_grad_norm_(max_norm)"
+                f"torch.nn.utils.{function} sees no gradients, or those of one process only: parameters attached to "
+                "GeePS are clipped by the optimizer that geeps.attach returned, opt.clip_grad_norm_(max_norm)"
             )
 
 
@@ -93,5 +99,14 @@ def _patch() -> None:
             _refuse([p for p in attached if p is not None and id(p.grad) in gradients], "clip_grad_value_")
         return group(tensors, *arguments, **keywords)
 
+    clip = clip_grad.clip_grad_value_
+
+    @functools.wraps(clip)
+    def guarded_clip(parameters: Any, *arguments: Any, **keywords: Any) -> None:
+        parameters = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+        _refuse(parameters, "clip_grad_value_")
+        clip(parameters, *arguments, **keywords)
+
+    clip_grad.clip_grad_value_ = torch.nn.utils.clip_grad_value_ = guarded_clip
     clip_grad._clip_grads_with_norm_ = guarded_scale
     clip_grad._group_tensors_by_device_and_dtype = guarded_group

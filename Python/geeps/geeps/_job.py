@@ -52,6 +52,11 @@ class Job:
             )
         return self._handle
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether calls make sense: not closed, and not a forked child's."""
+        return not self.is_closed and os.getpid() == self._process
+
     def wait(self, table: int) -> None:
         """Waits until the values of ``table`` are fresh enough; Ctrl-C ends it."""
         handle = self.handle

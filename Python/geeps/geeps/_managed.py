@@ -72,10 +72,24 @@ class _Saved:
 class _Place:
     """An activation's bytes in local data."""
 
-    def __init__(self, local: int, byte_count: int) -> None:
+    def __init__(self, job: Job, local: int, byte_count: int) -> None:
+        self.job = job
         self.local = local
         self.byte_count = byte_count
         self.flat: torch.Tensor | None = None
+
+    def fetch(self) -> torch.Tensor:
+        """The bytes; on the device from now on, until nobody needs them."""
+        if self.flat is None:
+            address, lease = self.job.get_local(self.local)
+            self.flat = Loan(self.job, lease, address).tensor(0, self.byte_count, torch.uint8)
+        return self.flat
+
+    def __del__(self) -> None:
+        # A pass without a backward. What is put must also be fetched: otherwise the plan that is made of this
+        # iteration would throw the bytes away, and the next one, which has a backward, would miss them.
+        if self.flat is None and self.job.is_usable:
+            self.fetch()
 
 
 class Managed:
@@ -274,7 +288,7 @@ class Managed:
             extra += 1  # a graph of an earlier iteration still has it
         if local < 0:
             local = self._job.create_local(f"saved tensor {self._ordinal}", byte_count)
-        place = _Place(local, byte_count)
+        place = _Place(self._job, local, byte_count)
         self._places[key] = (local, weakref.ref(place))
         self._ordinal += 1
         self._job.call("geeps_local_put", local, address)
@@ -287,10 +301,7 @@ class Managed:
         if saved.tensor is None:
             source = saved.source
             if isinstance(source, _Place):
-                if source.flat is None:
-                    address, lease = self._job.get_local(source.local)
-                    source.flat = Loan(self._job, lease, address).tensor(0, source.byte_count, torch.uint8)
-                flat = source.flat.view(saved.dtype)
+                flat = source.fetch().view(saved.dtype)
             else:
                 table = self._owner[id(source.parameter)][0]
                 flat = self._view(self._borrow(table), source)

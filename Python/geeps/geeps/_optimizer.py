@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import math
 import sys
 import weakref
 from collections.abc import Callable
@@ -46,7 +47,10 @@ class Optimizer(torch.optim.Optimizer):
         self.param_groups = inner.param_groups
         self.state = inner.state
         self.model = model
+        self.options = options
         self.place = place
+        self.has_all_gradients = place.world_size == 1 and options.get("memory") != "managed"
+        _guards.require_free(inner)
         self.tables = _layout.tables(model, inner)
         rules = [_rules.rule(inner, self.param_groups[table.group]) for table in self.tables]
         self._rates = [rule.learning_rate for rule in rules]
@@ -207,8 +211,10 @@ class Optimizer(torch.optim.Optimizer):
 
         Call it where ``torch.nn.utils.clip_grad_norm_`` would stand, between ``backward`` and ``step``.
         """
-        if self.place.world_size > 1:
+        if self.place.world_size > 1 and self.options.get("memory") != "managed":
             return self._clip_everywhere(max_norm, norm_type, error_if_nonfinite)
+        if not self.has_all_gradients:
+            raise ArgumentError("clip_grad_norm_ with managed memory is not built yet: gradients leave during backward")
         with _guards.allowed():
             return torch.nn.utils.clip_grad_norm_(
                 [member.parameter for table in self.tables for member in table.members],
@@ -225,13 +231,11 @@ class Optimizer(torch.optim.Optimizer):
         self._drop_held()
         self._hand_over(in_two_phases=True)
         norm = self._job.gradient_norm()
-        self._held_scale = min(max_norm / (norm + 1e-6), 1.0)
-        if norm != norm or norm == float("inf"):
-            # As torch does, unless asked not to: the parameters become what such gradients make of them.
-            self._held_scale = float(0 if norm == float("inf") else 1)
-            if error_if_nonfinite:
-                self._drop_held()
-                raise RuntimeError(f"the total norm of the gradients of all processes is {norm}, so it cannot be clipped")
+        # Gradients that are not finite make of the parameters what they make of them in torch: nothing good.
+        self._held_scale = 1.0 if math.isnan(norm) else min(max_norm / (norm + 1e-6), 1.0)
+        if error_if_nonfinite and not math.isfinite(norm):
+            self._drop_held()
+            raise RuntimeError(f"the norm of the gradients of all processes is {norm}, so they cannot be clipped")
         return torch.tensor(norm)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
