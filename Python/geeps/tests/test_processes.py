@@ -64,6 +64,18 @@ def test_two_processes_have_the_bits_of_ddp(name: str, optimizer: str) -> None:
     assert result.stdout.count("same") == 2
 
 
+def test_two_processes_with_managed_memory_have_the_bits_of_ddp() -> None:
+    result = torchrun(2, "ddp_worker.py", "lm", "momentum", "0", "managed")
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.stdout.count("same") == 2
+
+
+def test_two_processes_clip_by_the_norm_of_all() -> None:
+    result = torchrun(2, "ddp_worker.py", "lm", "momentum", "1e-5", "clip")
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.stdout.count("same") == 2
+
+
 @pytest.mark.parametrize("name", ["cnn", "lm"])
 def test_three_processes_are_near_ddp(name: str) -> None:
     result = torchrun(3, "ddp_worker.py", name, "momentum", "3e-5")
