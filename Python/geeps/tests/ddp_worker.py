@@ -1,6 +1,6 @@
 """One of several processes: trains a model by DistributedDataParallel and by GeePS, and compares.
 
-usage: ddp_worker.py MODEL OPTIMIZER TOLERANCE [resident | managed | clip]
+usage: ddp_worker.py MODEL OPTIMIZER TOLERANCE [resident | managed | clip | hook]
 
 With tolerance 0 the bits must be equal.
 """
@@ -46,6 +46,22 @@ def train_clipped(model, optimizer, name: str, rank: int) -> list[float]:
     return results
 
 
+def compare_hook(name: str, optimizer: str, expected: list[float], theirs: torch.nn.Module, rank: int) -> None:
+    """DistributedDataParallel whose gradients travel through GeePS."""
+    ours, plain = models.plain(name, optimizer, seed=1 + rank)
+    parallel = torch.nn.parallel.DistributedDataParallel(ours, bucket_cap_mb=0.02)
+    parallel.register_comm_hook(None, geeps.ddp_comm_hook)
+    assert models.train(parallel, plain, name, rank=rank) == expected
+    models.assert_same(ours, theirs)
+    write_weights(ours)
+
+
+def write_weights(model: torch.nn.Module) -> None:
+    weights = b"".join(value.detach().numpy().tobytes() for value in model.parameters())
+    # In one write: the lines of all processes, and gloo's, go to one place.
+    sys.stdout.write(f"\nweights {hashlib.sha256(weights).hexdigest()}\n")
+
+
 def compare(name: str, optimizer: str, tolerance: float, way: str) -> None:
     rank = int(os.environ["RANK"])
     torch.distributed.init_process_group("gloo")
@@ -54,6 +70,8 @@ def compare(name: str, optimizer: str, tolerance: float, way: str) -> None:
     parallel = torch.nn.parallel.DistributedDataParallel(theirs)
     run = train_clipped if way == "clip" else models.train
     expected = run(parallel, plain, name, rank=rank)
+    if way == "hook":
+        return compare_hook(name, optimizer, expected, theirs, rank)
     ours = models.build(name, seed=1 + rank)
     attached = geeps.attach(
         ours,
@@ -77,9 +95,7 @@ def compare(name: str, optimizer: str, tolerance: float, way: str) -> None:
                 assert (state[index][key] - value).abs().max() <= tolerance, (index, key)
     torch.distributed.destroy_process_group()
     # Replicas never drift apart; buffers do, with DDP too, until the next training pass.
-    weights = b"".join(value.detach().numpy().tobytes() for value in ours.parameters())
-    # In one write: the lines of all processes, and gloo's, go to one place.
-    sys.stdout.write(f"\nweights {hashlib.sha256(weights).hexdigest()}\n")
+    write_weights(ours)
 
 
 def main() -> None:

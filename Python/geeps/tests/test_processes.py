@@ -74,6 +74,11 @@ def test_two_processes_with_managed_memory_have_the_bits_of_ddp() -> None:
     assert_same_weights(result, 2)
 
 
+def test_the_hook_of_ddp_gives_its_bits() -> None:
+    result = torchrun(2, "ddp_worker.py", "lm", "momentum", "0", "hook")
+    assert_same_weights(result, 2)
+
+
 def test_two_processes_clip_by_the_norm_of_all() -> None:
     result = torchrun(2, "ddp_worker.py", "lm", "momentum", "1e-5", "clip")
     assert_same_weights(result, 2)
