@@ -34,8 +34,10 @@ LIBRARY_BUILD := .build-library
 library: ## Build .build-library/libgeeps.so, the C interface; it needs no Swift to run
 	$(SWIFT) build -c release --product GeePSABI --scratch-path $(LIBRARY_BUILD) -Xswiftc -static-stdlib \
 		-Xlinker -soname=libgeeps.so -Xlinker --version-script=$(CURDIR)/Sources/GeePSABI/libgeeps.map \
-		-Xlinker --gc-sections -Xlinker --wrap=hypotf
+		-Xlinker --gc-sections -Xcc -DGEEPS_PORTABLE
 	strip --strip-unneeded -o $(LIBRARY_BUILD)/libgeeps.so $(LIBRARY_BUILD)/release/libGeePSABI.so
+	@if objdump -T $(LIBRARY_BUILD)/libgeeps.so | grep -E 'GLIBC_2\.(3[5-9]|[4-9][0-9])'; then \
+		echo "libgeeps.so needs a glibc newer than 2.34" >&2; exit 1; fi
 
 demo: setup release ## Train a small network on handwritten digits with two workers
 	.build/release/geeps train Examples/digits.yaml

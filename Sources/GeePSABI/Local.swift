@@ -64,6 +64,7 @@ public func geeps_memory_count(
     call(job) { (job) throws(ABIError) in
         let client = try job.joined(for: "geeps_memory_count").client
         let out = try required(out, "out")
+        client.drain()
         guard let counters = client.counters.memory else {
             throw .argument("geeps_memory_count: memory is resident in this job")
         }

@@ -215,6 +215,9 @@ public final class Client: Sendable {
 
     // MARK: Watching and ending
 
+    /// Waits until what the application has given back is copied to where it goes, so that counters are complete.
+    public func drain() { manager.drain() }
+
     /// What has been counted since the start.
     public var counters: ClientCounters {
         ClientCounters(

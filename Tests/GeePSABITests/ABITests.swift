@@ -278,7 +278,8 @@ struct ManagedTests {
             for local in locals {
                 try check(
                     geeps_local_put(
-                        job.handle, local, [Float](repeating: Float(step) + Float(local), count: 512)))
+                        job.handle, local,
+                        [Float](repeating: Float(step) + Float(local), count: 512)))
             }
             for local in locals.reversed() {
                 var lease: OpaquePointer?
@@ -318,5 +319,53 @@ struct ManagedTests {
         var counters = geeps_counters()
         try check(geeps_count(job.handle, &counters, MemoryLayout<geeps_counters>.size))
         #expect(counters.ticks == 4 && counters.plan_deviations == 0)
+    }
+}
+
+@Suite("Plan in C")
+struct PlanTests {
+    private func plan(budget: UInt64) throws -> geeps_plan_report {
+        // Two layers of 4 KiB with an activation of 8 KiB between them.
+        let steps: [(geeps_access_kind, UInt32, Int32)] = [
+            (GEEPS_ACCESS_READ, 0, 0), (GEEPS_ACCESS_LOCAL, 0, 0), (GEEPS_ACCESS_END_LOCAL, 0, 1),
+            (GEEPS_ACCESS_END_READ, 0, 0), (GEEPS_ACCESS_READ, 1, 0),
+            (GEEPS_ACCESS_END_READ, 1, 0), (GEEPS_ACCESS_UPDATE, 1, 0),
+            (GEEPS_ACCESS_END_UPDATE, 1, 0), (GEEPS_ACCESS_LOCAL, 0, 1),
+            (GEEPS_ACCESS_END_LOCAL, 0, 0), (GEEPS_ACCESS_UPDATE, 0, 0),
+            (GEEPS_ACCESS_END_UPDATE, 0, 0), (GEEPS_ACCESS_CLOCK, 0, 0),
+        ]
+        let accesses = steps.map {
+            geeps_access(kind: Int32($0.0.rawValue), id: $0.1, matters: $0.2)
+        }
+        var report = geeps_plan_report()
+        try check(
+            geeps_plan(
+                accesses, accesses.count, [1024, 1024], 2, [8192], 1, budget, &report))
+        return report
+    }
+
+    @Test func aBudgetDecidesWhatMoves() throws {
+        let free = try plan(budget: 0)
+        #expect(free.locals_that_move == 0 && free.full_bytes >= free.least_bytes)
+        let tight = try plan(budget: free.least_bytes)
+        #expect(tight.device_bytes <= free.least_bytes)
+        #expect(tight.bytes_in + tight.bytes_out >= free.bytes_in + free.bytes_out)
+        let message = refusal(
+            { () -> Int32 in
+                do { _ = try plan(budget: free.least_bytes - 64) } catch let error as Refusal {
+                    return error.status
+                } catch {}
+                return 0
+            }()
+        ).message
+        #expect(message.contains("budget"))
+    }
+
+    @Test func accessesToNothingAreRefused() {
+        var report = geeps_plan_report()
+        let accesses = [geeps_access(kind: 0, id: 1, matters: 0)]
+        #expect(geeps_plan(accesses, 1, [5], 1, nil, 0, 0, &report) == 1)
+        let unknown = [geeps_access(kind: 7, id: 0, matters: 0)]
+        #expect(geeps_plan(unknown, 1, [5], 1, nil, 0, 0, &report) == 1)
     }
 }

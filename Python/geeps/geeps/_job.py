@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
+
+from ._layout import Member, Table
 from ._library import NOT_YET, OK, Counters, Memory, Piece, Rule, check, error, library
 from .errors import Closed, Deadline
 
@@ -90,9 +93,21 @@ class Job:
         if os.getpid() == self._process:
             library.geeps_release(lease)
 
-    def update(self, table: int, pieces: ctypes.Array[Piece], count: int) -> None:
-        """Hands over the first ``count`` pieces of a gradient."""
-        self.call("geeps_update", table, pieces, count)
+    def update(self, table: Table, gradients: list[tuple[torch.Tensor, Member]]) -> None:
+        """Hands over gradients of parameters of a table."""
+        if table.pieces is None:
+            table.pieces = (Piece * len(table.members))()
+        for piece, (gradient, member) in zip(table.pieces, gradients, strict=False):
+            piece.values = gradient.data_ptr()
+            piece.offset = member.offset
+            piece.count = member.count
+        self.call("geeps_update", table.index, table.pieces, len(gradients))
+
+    def tensor(self, address: int, byte_count: int, dtype: torch.dtype, owner: object) -> torch.Tensor:
+        """Lent bytes as a flat tensor, without a copy; its storage keeps ``owner``."""
+        memory = (ctypes.c_char * byte_count).from_address(address)
+        memory.owner = owner
+        return torch.frombuffer(memory, dtype=dtype)
 
     def clock(self) -> None:
         """Ends the iteration."""
@@ -103,6 +118,10 @@ class Job:
         local = ctypes.c_uint32()
         self.call("geeps_local_create", name.encode(), byte_count, ctypes.byref(local))
         return local.value
+
+    def put_local(self, local: int, storage: torch.UntypedStorage) -> None:
+        """Keeps a copy of the bytes of ``storage`` there."""
+        self.call("geeps_local_put", local, storage.data_ptr())
 
     def get_local(self, local: int) -> tuple[int, int]:
         """The address of what was put there and the lease to ``release``."""

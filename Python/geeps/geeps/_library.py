@@ -61,6 +61,30 @@ class Memory(ctypes.Structure):
     ]
 
 
+class Access(ctypes.Structure):
+    """``geeps_access``."""
+
+    _fields_ = [("kind", c_int32), ("id", c_uint32), ("matters", c_int32)]
+
+
+class PlanReport(ctypes.Structure):
+    """``geeps_plan_report``."""
+
+    _fields_ = [
+        (name, c_uint64)
+        for name in (
+            "least_bytes",
+            "full_bytes",
+            "device_bytes",
+            "bytes_in",
+            "bytes_out",
+            "update_bytes",
+            "tables_on_device",
+            "locals_that_move",
+        )
+    ]
+
+
 class Counters(ctypes.Structure):
     """``geeps_counters``."""
 
@@ -90,6 +114,7 @@ _FUNCTIONS = {
     "geeps_initialise": [c_void_p, c_uint32, c_void_p, c_uint64],
     "geeps_wait": [c_void_p, c_uint32, c_double],
     "geeps_read": [c_void_p, c_uint32, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_uint64)],
+    "geeps_plan": [c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t, c_uint64, POINTER(PlanReport)],
     "geeps_peek": [c_void_p, c_uint32, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_uint64)],
     "geeps_local_create": [c_void_p, c_char_p, c_uint64, POINTER(c_uint32)],
     "geeps_local_put": [c_void_p, c_uint32, c_void_p],

@@ -7,12 +7,12 @@ local data. Every access is noted by the parameter server, and one iteration's a
 
 from __future__ import annotations
 
-import ctypes
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from . import _layout, _memory
@@ -33,9 +33,7 @@ class Loan:
 
     def tensor(self, offset: int, byte_count: int, dtype: torch.dtype) -> torch.Tensor:
         """Lent bytes as a flat tensor; it keeps the loan."""
-        memory = (ctypes.c_char * byte_count).from_address(self.address + offset)
-        memory.loan = self
-        return torch.frombuffer(memory, dtype=dtype)
+        return self.job.tensor(self.address + offset, byte_count, dtype, self)
 
 
 class _Parameters(dict):
@@ -116,8 +114,8 @@ class Managed:
         self._users = [0] * len(tables)
         self._frames: list[list[_layout.Table]] = []
         self._outside: list[_layout.Table] = []
-        # By address of a parameter's storage: the parameter, while it is lent.
-        self._addresses: dict[int, tuple[weakref.ref[Loan], _layout.Member]] = {}
+        # By storage: the parameter that it holds, while it is lent.
+        self._shown: dict[int, tuple[StorageWeakRef, _layout.Member]] = {}
         self._saved: dict[int, tuple[StorageWeakRef, int, weakref.ref[_Place]]] = {}
         self._places: dict[tuple[int, int, int], tuple[int, weakref.ref[_Place] | None]] = {}
         self._ordinal = 0
@@ -197,16 +195,15 @@ class Managed:
         if self._waits_for_others:
             self._job.wait(table.index)
         address, lease = self._job.read(table.index) if is_planned else self._job.peek(table.index)
-        return self._note(table, Loan(self._job, lease, address))
-
-    def _note(self, table: _layout.Table, loan: Loan) -> Loan:
+        loan = Loan(self._job, lease, address)
         self._loans[table.index] = weakref.ref(loan)
-        for member in table.members:
-            self._addresses[loan.address + 4 * member.offset] = (weakref.ref(loan), member)
         return loan
 
     def _view(self, loan: Loan, member: _layout.Member) -> torch.Tensor:
-        return loan.tensor(4 * member.offset, 4 * member.count, torch.float32)
+        flat = loan.tensor(4 * member.offset, 4 * member.count, torch.float32)
+        storage = flat.untyped_storage()
+        self._shown[storage._cdata] = (StorageWeakRef(storage), member)
+        return flat
 
     def _show(self, table: _layout.Table, loan: Loan) -> None:
         for member in table.members:
@@ -256,8 +253,8 @@ class Managed:
         if tensor.layout != torch.strided or tensor.device.type != "cpu":
             return tensor.detach()
         storage = tensor.untyped_storage()
-        entry = self._addresses.get(storage.data_ptr())
-        if entry is not None and entry[0]() is not None:
+        entry = self._shown.get(storage._cdata)
+        if entry is not None and not entry[0].expired():
             return _Saved(entry[1], tensor, tensor.storage_offset())
         if tensor.numel() * tensor.element_size() < self._threshold or type(tensor) not in _PLAIN:
             # Detached: a saved output that referred to its own graph would never be freed.
@@ -271,14 +268,15 @@ class Managed:
             if place is not None:
                 return _Saved(place, tensor, tensor.storage_offset())
         if 2 * tensor.numel() * tensor.element_size() >= storage.nbytes():
-            place = self._put(storage.data_ptr(), storage.nbytes())
+            place = self._put(storage)
             self._saved[storage._cdata] = (StorageWeakRef(storage), tensor._version, weakref.ref(place))
             return _Saved(place, tensor, tensor.storage_offset())
-        part = tensor.detach().contiguous()
-        return _Saved(self._put(part.data_ptr(), part.numel() * part.element_size()), part, 0)
+        part = tensor.detach().clone(memory_format=torch.contiguous_format)
+        return _Saved(self._put(part.untyped_storage()), part, 0)
 
-    def _put(self, address: int, byte_count: int) -> _Place:
+    def _put(self, storage: torch.UntypedStorage) -> _Place:
         """Copies bytes to a place of its own; the same one in every iteration."""
+        byte_count = storage.nbytes()
         extra = 0
         while True:
             key = (self._ordinal, byte_count, extra)
@@ -291,7 +289,7 @@ class Managed:
         place = _Place(self._job, local, byte_count)
         self._places[key] = (local, weakref.ref(place))
         self._ordinal += 1
-        self._job.call("geeps_local_put", local, address)
+        self._job.put_local(local, storage)
         return place
 
     @torch._dynamo.disable
@@ -340,7 +338,7 @@ class Managed:
         """The next access waits."""
         self._ordinal = 0
         self._saved.clear()
-        self._addresses.clear()
+        self._shown.clear()
 
     def forget_gradients(self) -> None:
         """Frees gradients that have not been handed over."""
@@ -384,4 +382,4 @@ class Managed:
         self._job.clock()
 
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_PLAIN = (torch.Tensor, torch.nn.Parameter, FakeTensor)

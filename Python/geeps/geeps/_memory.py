@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 
 from ._job import Job
@@ -16,9 +14,7 @@ def view(job: Job, address: int, member: Member) -> torch.Tensor:
     The tensor's storage keeps the job, and so the memory, alive; it is that of this parameter alone, so that saving one
     parameter does not save its neighbours.
     """
-    memory = (ctypes.c_float * member.count).from_address(address + 4 * member.offset)
-    memory.job = job  # lives as long as the storage that torch makes of it
-    flat = torch.frombuffer(memory, dtype=torch.float32)
+    flat = job.tensor(address + 4 * member.offset, 4 * member.count, torch.float32, job)
     return flat.as_strided(member.shape, member.stride)
 
 

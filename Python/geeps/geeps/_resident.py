@@ -6,7 +6,6 @@ import torch
 
 from . import _layout, _memory
 from ._job import Job
-from ._library import Piece
 from .errors import ArgumentError
 
 
@@ -85,11 +84,5 @@ def send_gradients(job: Job, table: _layout.Table) -> bool:
         held.append((_memory.in_layout(gradient, member), member))
     if not held:
         return False
-    if table.pieces is None:
-        table.pieces = (Piece * len(table.members))()
-    for piece, (gradient, member) in zip(table.pieces, held, strict=False):
-        piece.values = gradient.data_ptr()
-        piece.offset = member.offset
-        piece.count = member.count
-    job.update(table.index, table.pieces, len(held))
+    job.update(table, held)
     return True

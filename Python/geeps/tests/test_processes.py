@@ -31,6 +31,12 @@ def torchrun(size: int, script: str, *arguments: str) -> subprocess.CompletedPro
     )
 
 
+def assert_same_weights(result: subprocess.CompletedProcess[str], size: int) -> None:
+    assert result.returncode == 0, result.stderr[-4000:]
+    weights = [line for line in result.stdout.splitlines() if line.startswith("weights ")]
+    assert len(weights) == size and len(set(weights)) == 1
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -60,27 +66,28 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]
 )
 def test_two_processes_have_the_bits_of_ddp(name: str, optimizer: str) -> None:
     result = torchrun(2, "ddp_worker.py", name, optimizer, "0")
-    assert result.returncode == 0, result.stderr[-4000:]
-    assert result.stdout.count("same") == 2
+    assert_same_weights(result, 2)
 
 
 def test_two_processes_with_managed_memory_have_the_bits_of_ddp() -> None:
     result = torchrun(2, "ddp_worker.py", "lm", "momentum", "0", "managed")
-    assert result.returncode == 0, result.stderr[-4000:]
-    assert result.stdout.count("same") == 2
+    assert_same_weights(result, 2)
+
+
+def test_the_hook_of_ddp_gives_its_bits() -> None:
+    result = torchrun(2, "ddp_worker.py", "lm", "momentum", "0", "hook")
+    assert_same_weights(result, 2)
 
 
 def test_two_processes_clip_by_the_norm_of_all() -> None:
     result = torchrun(2, "ddp_worker.py", "lm", "momentum", "1e-5", "clip")
-    assert result.returncode == 0, result.stderr[-4000:]
-    assert result.stdout.count("same") == 2
+    assert_same_weights(result, 2)
 
 
 @pytest.mark.parametrize("name", ["cnn", "lm"])
 def test_three_processes_are_near_ddp(name: str) -> None:
     result = torchrun(3, "ddp_worker.py", name, "momentum", "3e-5")
-    assert result.returncode == 0, result.stderr[-4000:]
-    assert result.stdout.count("same") == 3
+    assert_same_weights(result, 3)
 
 
 @pytest.mark.parametrize(

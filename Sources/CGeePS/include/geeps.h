@@ -248,8 +248,46 @@ typedef struct geeps_memory {
     uint64_t budget_bytes; /* zero: as much as is of use */
 } geeps_memory;
 
-/* Fills the first `byte_count` bytes of `out`; GEEPS_ARGUMENT where memory is not managed. Does not wait. */
+/* Fills the first `byte_count` bytes of `out`; GEEPS_ARGUMENT where memory is not managed. Waits for
+   copies under way. */
 int32_t geeps_memory_count(geeps *job, geeps_memory *out, size_t byte_count);
+
+/* What is done in an access. */
+typedef enum geeps_access_kind {
+    GEEPS_ACCESS_READ = 0,
+    GEEPS_ACCESS_END_READ = 1,
+    GEEPS_ACCESS_UPDATE = 2,
+    GEEPS_ACCESS_END_UPDATE = 3,
+    GEEPS_ACCESS_LOCAL = 4,
+    GEEPS_ACCESS_END_LOCAL = 5,
+    GEEPS_ACCESS_CLOCK = 6
+} geeps_access_kind;
+
+/* One access of an iteration that is only imagined. */
+typedef struct geeps_access {
+    int32_t kind;    /* a geeps_access_kind */
+    uint32_t id;     /* of the table, or of the local data */
+    int32_t matters; /* local: its content is needed; end of local: it must survive */
+} geeps_access;
+
+/* What managed memory would make of an iteration. */
+typedef struct geeps_plan_report {
+    uint64_t least_bytes; /* the least budget that does */
+    uint64_t full_bytes;  /* more is of no use */
+    uint64_t device_bytes;
+    uint64_t bytes_in; /* a clock */
+    uint64_t bytes_out;
+    uint64_t update_bytes; /* of bytes_out */
+    uint64_t tables_on_device;
+    uint64_t locals_that_move;
+} geeps_plan_report;
+
+/* Plans an iteration over tables of `table_values[i]` values and local data of `local_bytes[i]` bytes within
+   `budget_bytes` (zero: as much as is of use). Allocates nothing of that; needs no job. GEEPS_BUDGET_TOO_SMALL says in
+   its message what would do. Takes seconds for tens of thousands of accesses. */
+int32_t geeps_plan(const geeps_access *accesses, size_t access_count, const uint64_t *table_values,
+                   size_t table_count, const uint64_t *local_bytes, size_t local_count,
+                   uint64_t budget_bytes, geeps_plan_report *report);
 
 /* ------------------------------------------------------------------------------------------------------
    The optimiser. */
