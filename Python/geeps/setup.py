@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
@@ -50,12 +50,15 @@ class BuildWithLibrary(build_py):
 class WheelOfOneMachine(bdist_wheel):
     """No Python is compiled against, so one wheel serves every Python and every torch."""
 
-    def finalize_options(self) -> None:
-        super().finalize_options()
-        self.root_is_pure = False
-
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", f"manylinux_2_34_{platform.machine()}"
 
 
-setup(cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": WheelOfOneMachine})
+class WithLibrary(Distribution):
+    """Not pure: installed where platforms have places of their own."""
+
+    def has_ext_modules(self) -> bool:
+        return True
+
+
+setup(distclass=WithLibrary, cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": WheelOfOneMachine})

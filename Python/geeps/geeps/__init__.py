@@ -17,12 +17,12 @@ import torch
 
 from . import _launch, _rendezvous, errors
 from ._comm_hook import ddp_comm_hook
-from ._library import library as _library
+from ._library import library as _loaded
 from ._optimizer import Optimizer, report
 from ._plan import Plan, plan
 from .errors import ArgumentError, GeepsError
 
-__version__: str = _library.geeps_version().decode()
+__version__: str = _loaded.geeps_version().decode()
 __all__ = ["ArgumentError", "GeepsError", "Optimizer", "Plan", "attach", "ddp_comm_hook", "errors", "plan", "report"]
 
 

@@ -228,10 +228,6 @@ class Managed:
                 self._context = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
                 self._context.__enter__()
         self._frames.append([])
-        # These pass parameters to their kernel from a list of their own.
-        if isinstance(module, torch.nn.RNNBase):
-            for name in module._parameters:
-                module._parameters[name]
 
     @torch._dynamo.disable
     def _leave(self, module: torch.nn.Module, _: Any, __: Any) -> None:

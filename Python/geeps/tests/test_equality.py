@@ -102,13 +102,15 @@ def test_an_optimizer_may_have_stepped_before_it_is_attached() -> None:
     models.assert_same(ours, theirs)
 
 
-def test_channels_last_keeps_its_strides() -> None:
+@pytest.mark.parametrize("memory", ["resident", "managed"])
+def test_channels_last_keeps_its_strides(memory: str) -> None:
     theirs, plain = models.plain("cnn", "adam")
     ours = models.build("cnn").to(memory_format=torch.channels_last)
     theirs.to(memory_format=torch.channels_last)
     strides = [p.stride() for p in ours.parameters()]
-    attached = geeps.attach(ours, models.OPTIMIZERS["adam"](ours.parameters()))
+    attached = geeps.attach(ours, models.OPTIMIZERS["adam"](ours.parameters()), memory=memory)
     models.train(theirs, plain, "cnn")
     models.train(ours, attached, "cnn")
+    attached.close()
     assert [p.stride() for p in ours.parameters()] == strides
     models.assert_same(ours, theirs)
