@@ -18,7 +18,7 @@ enum LauncherTools {
     /// Where a program is.
     static func path(of program: String) -> String? {
         let search = ProcessInfo.processInfo.environment["PATH"] ?? ""
-        return (search.split(separator: ":") + ["/usr/sbin", "/sbin"])
+        return (search.split(separator: ":").map(String.init) + ["/usr/sbin", "/sbin"])
             .map { "\($0)/\(program)" }.first { access($0, X_OK) == 0 }
     }
 }
