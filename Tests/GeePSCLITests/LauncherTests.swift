@@ -88,6 +88,12 @@ import Testing
                     "SLURM_PROCID": "0",
                 ]), place: "alone", warning: "this looks like a Slurm batch script without srun"),
         Seen(
+            name: "a batch script of two nodes",
+            environment: [
+                "SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NNODES": "2",
+                "SLURM_JOB_NODELIST": "n[1-2]",
+            ], place: "alone", warning: "SLURM_NNODES is 2, but this process is alone"),
+        Seen(
             name: "an interactive step of salloc",
             environment: changed(srun, ["SLURM_STEP_ID": "4294967290", "SLURM_PROCID": "0"]),
             place: "alone", warning: "run `srun geeps ...`"),

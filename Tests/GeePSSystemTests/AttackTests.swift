@@ -36,7 +36,7 @@ extension SystemTests {
             let result = try await process.wait()
             #expect(result.isSuccess, "\(result)")
             let complaints = process.lines(with: "lane from").count
-            #expect(complaints > 0 && complaints <= 1200)
+            #expect(complaints > 0 && complaints <= 20)
             #expect(try job.model("attacked") == job.model("undisturbed"))
         }
 

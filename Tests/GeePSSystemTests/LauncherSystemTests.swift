@@ -176,6 +176,26 @@ extension SystemTests {
             #expect(try await run(2, script).end == .exited(code))
         }
 
+        @Test func aSignalReachesEveryRank() async throws {
+            let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+            let process = try GeepsProcess(
+                ["run", "--nproc", "2", "--", "sh", "-c", script], timeout: .seconds(40))
+            try #require(
+                try await process.wait { process.output.split(separator: "\n").count == 2 })
+            process.send(SIGTERM)
+            #expect(try await process.wait().end == .exited(3))
+        }
+
+        /// Who stops early in good order is about to be followed by the others, and a signal would cut them short.
+        @Test func whenOneStopsEarlyTheOthersAreLeftToIt() async throws {
+            let result = try await run(
+                2,
+                "[ $GEEPS_RANK = 0 ] && exit 75; trap 'exit 9' TERM; sleep 0.5; echo saved; exit 75"
+            )
+            #expect(result.end == .exited(75), "\(result)")
+            #expect(result.output == "[rank 1] saved\n")
+        }
+
         @Test func aProgramThatIsNotThereIsNamed() async throws {
             let result = try await GeepsProcess.run(["run", "--nproc", "2", "--", "no-such-thing"])
             #expect(result.end == .exited(64))

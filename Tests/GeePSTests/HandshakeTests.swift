@@ -79,7 +79,9 @@ import Testing
             peer.link.send(Self.answer(try Self.challenge(peer), secret: JobSecret()))
             #expect(Self.isTurnedAway(peer))
         }
-        #expect(lines.contains { $0.contains("does not know the secret of the job") }, "\(lines)")
+        #expect(
+            lines.contains { $0.contains("rank 1 but does not know a job secret from") }, "\(lines)"
+        )
     }
 
     @Test func joiningWithoutAProofIsRefused() throws {

@@ -286,6 +286,38 @@ import Testing
         #expect(error.message.contains("frame version 9, this program speaks 1"))
     }
 
+    /// 192.0.2.0/24 is nobody's: rank 0 does not listen on all interfaces for it.
+    @Test func rankZeroListensWhereItIsToldAndNowhereElse() throws {
+        let port = try ControlAddress(parsing: freeAddress()).port
+        let refused = join(0, of: 2, at: "192.0.2.7:\(port)")
+        #expect(code(refused) == .address)
+        #expect(message(refused).contains("it is no address of this machine"))
+        let listening = Shared(false)
+        var settings = quiet()
+        settings.interface = "127.0.0.1"
+        settings.onListening = { _ in listening.update { $0 = true } }
+        let waited = join(
+            0, of: 2, at: "192.0.2.7:\(port)", timeout: .milliseconds(300), settings: settings)
+        #expect(code(waited) == .timeout && listening.value)
+    }
+
+    @Test(arguments: ["127.0.0.1", "[::1]"]) func theInterfaceIsTheOneThatLeadsToRankZero(
+        host: String
+    ) throws {
+        let address = try ControlAddress(parsing: "\(host):29500")
+        let found = try ControlSocket.localAddress(toward: address, deadline: .after(.seconds(1)))
+        #expect(found == address.host)
+    }
+
+    @Test func aNameThatIsNoneIsTriedAndNamed() throws {
+        let address = try ControlAddress(parsing: "no-such-host.invalid:29500")
+        #expect {
+            try ControlSocket.localAddress(toward: address, deadline: .after(.milliseconds(300)))
+        } throws: {
+            ($0 as? LaunchError)?.code == .address && "\($0)".contains("no-such-host.invalid")
+        }
+    }
+
     @Test func aPortInUseIsNamed() throws {
         let place = try ControlAddress(parsing: "127.0.0.1:0")
         let (listener, port) = try ControlSocket.listen(at: place)

@@ -212,8 +212,11 @@ final class RendezvousHost {
         let link = stranger.link
         guard challenge.isProven(proof, by: .caller, key: secret.bytes) else {
             impostors += 1
-            let why = "it says it is rank \(rank) but does not know the secret of the job"
-            if impostors == 1 { settings.log("rendezvous: \(link.peer): \(why) (\(secret))") }
+            let why = "it says it is rank \(rank) but does not know \(secret)"
+            // The first stranger is logged in any case.
+            if impostors == 1 && turnedAway > 0 {
+                settings.log("rendezvous: \(link.peer): \(why)")
+            }
             link.send(
                 .refusal(
                     LaunchError(.secret, "rank 0 has another job secret, from \(secret.origin)")))

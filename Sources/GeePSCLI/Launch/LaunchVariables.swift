@@ -43,11 +43,14 @@ struct LaunchVariables: Sendable {
 
     /// What to say where this is a batch script of several tasks that did not use `srun`.
     var batchScriptWarning: String? {
-        guard self["SLURM_JOB_ID"] != nil, !isInSlurmStep,
-            let tasks = self["SLURM_NTASKS"].flatMap({ Int($0) }), tasks > 1
-        else { return nil }
+        guard self["SLURM_JOB_ID"] != nil, !isInSlurmStep else { return nil }
+        // With --nodes alone nobody says how many tasks there are.
+        let counts = ["SLURM_NTASKS", "SLURM_NNODES"].compactMap { name in
+            self[name].flatMap { Int($0) }.map { (name, $0) }
+        }
+        guard let (name, count) = counts.first(where: { $1 > 1 }) else { return nil }
         return
-            "this looks like a Slurm batch script without srun: SLURM_NTASKS is \(tasks), but this process is "
+            "this looks like a Slurm batch script without srun: \(name) is \(count), but this process is "
             + "alone; run `srun geeps ...`"
     }
 
