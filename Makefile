@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-oracles release library demo test test-python sanitize bench simulate format lint clean \
+.PHONY: help setup setup-oracles setup-cluster release library demo test test-python sanitize bench simulate \
+	format lint clean \
 	check-cuda-headers gpu-bundle check-bundle
 
 SWIFT ?= swift
@@ -25,6 +26,9 @@ setup: ## Install the system packages the build needs, check the Swift toolchain
 
 setup-oracles: ## Make .oracles: PyTorch that tests compare with, NVRTC that compiles kernels
 	@.ci/setup-oracles $(ORACLES)
+
+setup-cluster: ## Install Open MPI and Slurm, which tests of launchers use (root)
+	@.ci/setup-cluster
 
 release: ## Build .build/release/geeps
 	$(SWIFT) build -c release --product geeps

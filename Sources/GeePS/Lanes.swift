@@ -2,33 +2,11 @@ internal import GeePSCore
 internal import GeePSServer
 internal import GeePSTransport
 
-/// A number that all processes of a job share and strangers do not know; opens every lane.
-struct LaneToken: Sendable, Equatable {
-    let bytes: [UInt8]
-
-    static let byteCount = 16
-
-    /// Rank 0 draws it.
-    static func agree(_ membership: Membership, deadline: Deadline) throws(LaunchError) -> LaneToken
-    {
-        var random = SystemRandomNumberGenerator()
-        let own = (0..<byteCount).map { _ in UInt8.random(in: .min ... .max, using: &random) }
-        return LaneToken(
-            bytes: try membership.broadcast(own, label: "lane token", deadline: deadline))
-    }
-
-    /// Whether `payload` is the token; takes the same time wherever they differ.
-    func matches(_ payload: UnsafeRawBufferPointer) -> Bool {
-        guard payload.count == bytes.count else { return false }
-        return zip(payload, bytes).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) } == 0
-    }
-}
-
 /// Connects this worker to every keeper of the job.
 struct LaneDialer {
     let configuration: NodeConfiguration
     let membership: Membership
-    let token: LaneToken
+    let key: LaneKey
     let deadline: Deadline
 
     /// How long an attempt takes before it is asked whether all are still there.
@@ -131,20 +109,10 @@ struct LaneDialer {
         hello.tick = UInt64(lane)
         hello.second = UInt64(laneCount)
         hello.third = UInt64(keeper)
-        try connection.send(hello, bytes: token.bytes)
-        let answer = try whileAllLive { (deadline) throws(TransportError) in
-            try connection.receive(deadline: deadline)
-        }
-        switch answer.header.kind {
-        case .welcome: return
-        case .refusal:
-            throw TransportError(
-                .refused, "\(connection.peer): \(String(decoding: answer.payload, as: UTF8.self))")
-        default:
-            throw TransportError(
-                .malformed,
-                "\(connection.peer) answered hello by a \(answer.header.kind) frame, expected welcome"
-            )
+        try LaneHandshake.open(connection, hello: hello, key: key) { () throws(TransportError) in
+            try whileAllLive { (deadline) throws(TransportError) in
+                try connection.receive(deadline: deadline)
+            }
         }
     }
 }
@@ -156,18 +124,22 @@ final class LaneAcceptor: @unchecked Sendable {
     // Sendable: the variables are guarded by `signal`; the rest is constant after init.
     private let listener: Listener
     private let server: Server
-    private let token: LaneToken
+    private let key: LaneKey
     private let log: @Sendable (String) -> Void
     private let signal = Signal()
     private var handshakes: [Handshake] = []
     private var greeting = 0
     private var nextHandshake = 0
     private var isClosing = false
+    private var refusals = 0
     private var thread: DedicatedThread?
 
-    private final class Handshake {
+    private final class Handshake: @unchecked Sendable {
+        // Sendable: the variables are guarded by the acceptor's `signal`.
         let index: Int
         let connection: any Connection
+        /// Whether the caller has proven that it is of the job; until then it must make room for others.
+        var isProven = false
         var thread: DedicatedThread?
         var isDone = false
 
@@ -177,20 +149,22 @@ final class LaneAcceptor: @unchecked Sendable {
         }
     }
 
-    /// Handshakes at a time; more callers wait in the listener's queue.
+    /// Handshakes at a time; for more callers the one who has been silent for longest is hung up on.
     private static let handshakesMaximum = 64
     /// How long a caller may take to say hello.
     private static let handshakeTimeout = Duration.seconds(5)
+    /// Refusals that are logged; the rest are counted.
+    private static let complaintsMaximum = 10
     /// Between attempts to accept while the system refuses.
     private static let pauseAfterFailure = Duration.milliseconds(100)
 
     init(
-        listener: Listener, server: Server, token: LaneToken,
+        listener: Listener, server: Server, key: LaneKey,
         log: @escaping @Sendable (String) -> Void
     ) {
         self.listener = listener
         self.server = server
-        self.token = token
+        self.key = key
         self.log = log
         thread = DedicatedThread(name: "lane acceptor") { [self] in run() }
     }
@@ -209,6 +183,9 @@ final class LaneAcceptor: @unchecked Sendable {
             return handshakes
         }
         for handshake in open { handshake.thread?.join() }
+        let refusals = signal.withLock { self.refusals }
+        guard refusals > Self.complaintsMaximum else { return }
+        log("lanes refused: \(refusals) in all")
     }
 
     private func run() {
@@ -229,27 +206,29 @@ final class LaneAcceptor: @unchecked Sendable {
         }
     }
 
-    private func greet(_ connection: any Connection) {
+    private func greet(_ handshake: Handshake) {
+        let connection = handshake.connection
         do throws(TransportError) {
-            let hello = try connection.receive(deadline: .after(Self.handshakeTimeout))
-            guard hello.header.kind == .hello, token.matches(hello.payload) else {
-                throw TransportError(.refused, "it did not show the token of this job")
-            }
+            let (hello, proof) = try LaneHandshake.admit(
+                connection, key: key, deadline: .after(Self.handshakeTimeout))
+            signal.withLock { handshake.isProven = true }
             try server.serve(
-                connection, worker: Int(hello.header.sender),
-                keeper: Int(truncatingIfNeeded: hello.header.third),
-                lane: Int(truncatingIfNeeded: hello.header.tick),
-                laneCount: Int(truncatingIfNeeded: hello.header.second),
+                connection, worker: Int(hello.sender),
+                keeper: Int(truncatingIfNeeded: hello.third),
+                lane: Int(truncatingIfNeeded: hello.tick),
+                laneCount: Int(truncatingIfNeeded: hello.second),
                 welcome: { () throws(TransportError) in
-                    try connection.send(FrameHeader(.welcome), bytes: [])
+                    try connection.send(FrameHeader(.welcome), bytes: proof)
                 })
         } catch {
             if error.code == .refused {
                 try? connection.send(FrameHeader(.refusal), bytes: Array(error.message.utf8))
             }
-            if !signal.withLock({ isClosing }) {
-                log("lane from \(connection.peer) refused: \(error.message)")
+            let isWorthALine = signal.withLock {
+                refusals += 1
+                return !isClosing && refusals <= Self.complaintsMaximum
             }
+            if isWorthALine { log("lane from \(connection.peer) refused: \(error.message)") }
             connection.close()
         }
     }
@@ -258,6 +237,9 @@ final class LaneAcceptor: @unchecked Sendable {
     /// others.
     private func startHandshake(_ connection: any Connection) {
         signal.lock()
+        if greeting >= Self.handshakesMaximum {
+            handshakes.first { !$0.isDone && !$0.isProven }?.connection.close()
+        }
         while greeting >= Self.handshakesMaximum && !isClosing { _ = signal.wait() }
         guard !isClosing else {
             signal.unlock()
@@ -271,7 +253,7 @@ final class LaneAcceptor: @unchecked Sendable {
         let handshake = Handshake(index, connection)
         handshakes.append(handshake)
         handshake.thread = DedicatedThread(name: "lane handshake") { [self] in
-            greet(connection)
+            greet(handshake)
             finishHandshake(index)
         }
         signal.unlock()
@@ -284,19 +266,5 @@ final class LaneAcceptor: @unchecked Sendable {
             greeting -= 1
             signal.wakeAll()
         }
-    }
-}
-
-extension Connection {
-    /// Sends a short payload.
-    fileprivate func send(_ header: FrameHeader, bytes: [UInt8]) throws(TransportError) {
-        let result = bytes.withUnsafeBytes { payload -> Result<Void, TransportError> in
-            do throws(TransportError) {
-                return .success(try send(header, payload: payload))
-            } catch {
-                return .failure(error)
-            }
-        }
-        try result.get()
     }
 }

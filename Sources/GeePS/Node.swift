@@ -45,6 +45,7 @@ public final class Node: Sendable {
         _ configuration: NodeConfiguration, device: any Device
     ) throws(LaunchError) -> Node {
         let deadline = Deadline.after(configuration.joinTimeout)
+        let configuration = try prepared(configuration, deadline: deadline)
         let listener = try listen(configuration)
         let description = ProcessDescription(
             rank: configuration.rank, endpoint: listener?.endpoint.encoded() ?? [],
@@ -78,6 +79,23 @@ public final class Node: Sendable {
         return isComplete
     }
 
+    /// The configuration with the secret found, once, and with an interface.
+    private static func prepared(
+        _ configuration: NodeConfiguration, deadline: Deadline
+    ) throws(LaunchError) -> NodeConfiguration {
+        guard configuration.worldSize > 1 else { return configuration }
+        var configuration = configuration
+        configuration.control.secret = try configuration.control.knownSecret()
+        if configuration.interface == NodeConfiguration.automaticInterface {
+            configuration.interface = try ControlSocket.localAddress(
+                toward: ControlAddress(parsing: configuration.rendezvous), deadline: deadline)
+        } else {
+            configuration.control.interface =
+                configuration.control.interface ?? configuration.interface
+        }
+        return configuration
+    }
+
     private static func listen(_ configuration: NodeConfiguration) throws(LaunchError)
         -> Listener?
     {
@@ -94,17 +112,18 @@ public final class Node: Sendable {
         membership: Membership, deadline: Deadline
     ) throws(LaunchError) -> Node {
         let server = try makeServer(configuration, membership: membership)
-        let token = try LaneToken.agree(membership, deadline: deadline)
+        let key = try LaneKey.agree(
+            membership, secret: configuration.control.secret ?? JobSecret(), deadline: deadline)
         let acceptor = listener.map {
             LaneAcceptor(
-                listener: $0, server: server, token: token, log: configuration.control.log)
+                listener: $0, server: server, key: key, log: configuration.control.log)
         }
         do throws(LaunchError) {
             var connections: [[any Connection]] = []
             var worker: Client?
             if configuration.rank < configuration.workers {
                 connections = try LaneDialer(
-                    configuration: configuration, membership: membership, token: token,
+                    configuration: configuration, membership: membership, key: key,
                     deadline: deadline
                 ).connectAll(to: server)
                 worker = try makeClient(configuration, device: device, connections: connections)

@@ -20,8 +20,12 @@ public struct NodeConfiguration: Sendable {
     public var keeperThreads = 1
     /// "host:port" of rank 0.
     public var rendezvous = "127.0.0.1:0"
-    /// Interface that data lanes are accepted on.
-    public var interface = "127.0.0.1"
+    /// Address of the interface that data lanes are accepted on; `automaticInterface`: the one that leads to rank 0.
+    ///
+    /// That is loopback where the rendezvous is.
+    public var interface = NodeConfiguration.automaticInterface
+    /// Stands for the interface that leads to rank 0.
+    public static let automaticInterface = "auto"
     /// Port of the data lanes; 0 lets the kernel choose.
     public var port: UInt16 = 0
     /// How frames travel.

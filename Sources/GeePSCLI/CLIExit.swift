@@ -99,6 +99,7 @@ enum ErrorReport {
         case .timeout, .address, .peerLost, .left: .unavailable
         case .rank, .worldSize, .disagreement: .badData
         case .mismatch, .argument, .system: .internalError
+        case .secret: .noPermission
         }
     }
 

@@ -26,6 +26,7 @@ struct GeepsCommand: ParsableCommand {
             EXAMPLES
               geeps train Examples/digits.yaml
               geeps train Examples/digits.yaml --workers 3 --set optimizer.lr=0.05
+              geeps run --nproc 2 -- python train.py
               geeps config                  the keys of a job file
               geeps plan Examples/budget.yaml --budget 50%
               geeps bench layers Examples/digits.yaml && geeps plan Examples/digits.yaml --link 12GB/s
@@ -43,7 +44,8 @@ struct GeepsCommand: ParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            TrainCommand.self, PlanCommand.self, ConfigCommand.self, SimulateCommand.self,
+            TrainCommand.self, RunCommand.self, PlanCommand.self, ConfigCommand.self,
+            SimulateCommand.self,
             BenchCommand.self, DoctorCommand.self, SelfTestCommand.self, KernelsCommand.self,
         ])
 }

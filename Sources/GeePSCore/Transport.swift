@@ -29,6 +29,12 @@ public protocol Connection: AnyObject, Sendable {
     /// - Throws: `.closed` after the peer's orderly close or our own, `.deadline`, or what broke.
     func receive(deadline: Deadline?) throws(TransportError) -> ReceivedFrame
 
+    /// From now on a frame that announces more than `bytes` of payload is malformed, before anything is allocated for
+    /// it: what a peer may send before it has proven who it is.
+    ///
+    /// Called by the receiving thread, between receives.
+    func limitPayload(to bytes: Int)
+
     /// Ends the connection; sends and receives in progress throw `.closed`. Idempotent.
     func close()
 
@@ -37,6 +43,11 @@ public protocol Connection: AnyObject, Sendable {
 
     /// Bytes of headers and payloads received.
     var bytesReceived: UInt64 { get }
+}
+
+extension Connection {
+    /// No limit but the format's.
+    public func limitPayload(to bytes: Int) {}
 }
 
 /// Where the memory of a received payload returns to.

@@ -47,6 +47,16 @@ extension FrameHeader {
         }
     }
 
+    /// Refuses a frame that announces more than `limit` bytes of payload.
+    func check(limit: Int, from peer: String) throws(TransportError) {
+        guard Int(payloadBytes) <= limit else {
+            throw TransportError(
+                .malformed,
+                "\(kind) frame from \(peer): \(payloadBytes) bytes announced, at most \(limit) are allowed now"
+            )
+        }
+    }
+
     /// Bytes of the frame on the wire.
     var frameBytes: Int { Limits.frameHeaderBytes + Int(payloadBytes) }
 }

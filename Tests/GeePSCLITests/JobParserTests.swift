@@ -52,7 +52,7 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
                     length: .epochs(3), seed: 1, staleness: .bulkSynchronous,
                     cluster: ClusterConfiguration(
                         workers: 1, keepers: 1, transport: .automatic, port: 0,
-                        interface: "127.0.0.1", joinTimeout: .seconds(60), lanes: nil),
+                        interface: "auto", joinTimeout: .seconds(60), lanes: nil),
                     initialWeights: nil, outputDirectory: nil))
     }
 

@@ -48,7 +48,7 @@ final class SmallJob: Sendable {
     ) throws -> GeepsProcess {
         let place = [
             "GEEPS_RANK": "\(rank)", "GEEPS_WORLD_SIZE": "\(worldSize)",
-            "GEEPS_RENDEZVOUS": "127.0.0.1:\(port)",
+            "GEEPS_RENDEZVOUS": "127.0.0.1:\(port)", "GEEPS_SECRET": "the secret of these tests",
         ]
         return try GeepsProcess(
             arguments(name, more), environment: oneThread.merging(place) { $1 }, timeout: timeout)

@@ -66,10 +66,11 @@ final class GeepsProcess {
     /// Starts `geeps` with `arguments`.
     ///
     /// - Parameters:
+    ///   - launcher: a program with arguments that starts it, such as mpirun; its path is absolute.
     ///   - environment: added to this process's, whose own GEEPS_ variables are left out.
     ///   - timeout: after which `wait` kills it.
     init(
-        _ arguments: [String], environment: [String: String] = [:],
+        _ arguments: [String], launcher: [String] = [], environment: [String: String] = [:],
         timeout: Duration = .seconds(120)
     ) throws {
         folder = try TemporaryFolder()
@@ -77,7 +78,8 @@ final class GeepsProcess {
         var variables = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("GEEPS_") }
         variables.merge(environment) { $1 }
         identifier = try Self.spawn(
-            [Self.program.path()] + arguments, variables.map { "\($0.key)=\($0.value)" }.sorted(),
+            launcher + [Self.program.path()] + arguments,
+            variables.map { "\($0.key)=\($0.value)" }.sorted(),
             output: folder.path("output"), error: folder.path("error"))
     }
 

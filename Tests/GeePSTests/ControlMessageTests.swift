@@ -22,6 +22,11 @@ import Testing
         .decline(
             ProcessDescription(rank: 2, host: "h", pid: 1, endpoint: [], agreement: ""),
             reason: "no data"),
+        .challenge(nonce: [UInt8](repeating: 3, count: 32)),
+        .callerProof(
+            rank: 4, nonce: [UInt8](repeating: 3, count: 32),
+            proof: [UInt8](repeating: 5, count: 32)),
+        .listenerProof([UInt8](repeating: 5, count: 32)),
         .unknownOptional(128), .unknownOptional(255),
     ]
 
@@ -54,7 +59,7 @@ import Testing
         #expect(refused > 0)
     }
 
-    @Test(arguments: [13, 127] as [UInt8]) func unknownKindsBelow128AreRefused(kind: UInt8) {
+    @Test(arguments: [0, 16, 127] as [UInt8]) func unknownKindsBelow128AreRefused(kind: UInt8) {
         #expect(throws: ByteError("message kind \(kind) is unknown")) {
             try ControlMessage(decoding: [kind])
         }

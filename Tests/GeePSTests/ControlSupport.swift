@@ -56,13 +56,17 @@ func describe(_ rank: Int, agreement: String = "optimizer: sgd\n") -> ProcessDes
         agreement: agreement)
 }
 
+/// What all processes of the tests' jobs know.
+let testSecret = JobSecret()
+
 func quiet(
     heartbeat: Duration = .milliseconds(500), silence: Duration = .seconds(20),
     handshake: Duration = .seconds(20), linger: Duration = .milliseconds(200)
 ) -> ControlSettings {
     ControlSettings(
         heartbeat: heartbeat, silence: silence, handshake: handshake,
-        listenPatience: .milliseconds(300), refusalLinger: linger, log: { _ in })
+        listenPatience: .milliseconds(300), refusalLinger: linger, secret: testSecret,
+        log: { _ in })
 }
 
 typealias Joined = Result<Membership, LaunchError>
@@ -118,12 +122,41 @@ struct RawPeer {
             descriptor, sender: rank, peer: "rank 0", payloadLimit: ControlLimits.payloadBytes)
     }
 
+    /// Proves that it is of the job.
+    ///
+    /// - Returns: whether rank 0 has proven the same.
+    func authenticate(rank: Int, secret: JobSecret = testSecret) -> Bool {
+        var isDone = false
+        var challenge: Challenge?
+        _ = eventually {
+            for message in (try? link.receive()) ?? [] {
+                if case .challenge(let nonce) = message {
+                    let made = Challenge(
+                        purpose: .control, rank: UInt32(rank), callerNonce: Challenge.nonce(),
+                        listenerNonce: nonce)
+                    challenge = made
+                    link.send(
+                        .callerProof(
+                            rank: rank, nonce: made.callerNonce,
+                            proof: made.proof(by: .caller, key: secret.bytes)))
+                }
+                if case .listenerProof(let proof) = message {
+                    isDone =
+                        challenge?.isProven(proof, by: .listener, key: secret.bytes) == true
+                }
+            }
+            return isDone || link.ending != nil
+        }
+        return isDone
+    }
+
     /// Joins; returns when the roster has come.
     static func joined(_ address: String, rank: Int, of worldSize: Int) throws -> RawPeer {
         let deadline = Deadline.after(.seconds(20))
         while true {
             do {
                 let peer = try RawPeer(address, rank: rank)
+                try #require(peer.authenticate(rank: rank))
                 peer.link.send(
                     .join(
                         JoinRequest(

@@ -121,10 +121,10 @@ func trainAll(_ nodes: [Node], clocks: Range<Int>) -> [Int?] {
     }
 }
 
-/// A process of the job that speaks by hand: it joins the membership and knows the token.
+/// A process of the job that speaks by hand: it joins the membership and knows the key.
 struct RawRank {
     let membership: Membership
-    let token: LaneToken
+    let key: LaneKey
     let configuration: NodeConfiguration
 
     /// Joins as `configuration.rank`; its lanes are to be reached at `endpoint`.
@@ -137,7 +137,8 @@ struct RawRank {
                 rank: configuration.rank, endpoint: endpoint?.encoded() ?? [],
                 agreement: configuration.fullAgreement),
             timeout: .seconds(20), settings: configuration.control)
-        token = try LaneToken.agree(membership, deadline: .after(.seconds(20)))
+        key = try LaneKey.agree(
+            membership, secret: testSecret, deadline: .after(.seconds(20)))
     }
 
     /// A connection to the process of `rank` on which nothing was said.
@@ -153,7 +154,7 @@ struct RawRank {
         lanes: UInt64 = 1
     ) throws -> (kind: FrameKind, text: String) {
         try sayHello(
-            connection, token: token.bytes, sender: UInt32(sender), keeper: keeper, lane: lane,
+            connection, key: key, sender: UInt32(sender), keeper: keeper, lane: lane,
             lanes: lanes)
     }
 
@@ -182,7 +183,7 @@ struct RawRank {
 
 /// Says hello by hand and waits for the answer.
 func sayHello(
-    _ connection: any Connection, token: [UInt8], sender: UInt32, keeper: UInt64, lane: UInt64,
+    _ connection: any Connection, key: LaneKey, sender: UInt32, keeper: UInt64, lane: UInt64,
     lanes: UInt64
 ) throws -> (kind: FrameKind, text: String) {
     var hello = FrameHeader(.hello)
@@ -190,9 +191,15 @@ func sayHello(
     hello.tick = lane
     hello.second = lanes
     hello.third = keeper
-    try connection.sendBytes(hello, token)
-    let answer = try connection.receive(deadline: .after(.seconds(20)))
-    return (answer.header.kind, String(decoding: answer.payload, as: UTF8.self))
+    do throws(TransportError) {
+        try LaneHandshake.open(connection, hello: hello, key: key) { () throws(TransportError) in
+            try connection.receive(deadline: .after(.seconds(20)))
+        }
+        return (.welcome, "")
+    } catch {
+        guard error.code == .refused else { throw error }
+        return (.refusal, error.message)
+    }
 }
 
 extension Connection {

@@ -65,11 +65,11 @@ extension NodeConfiguration {
         for (rank, node) in nodes.enumerated() {
             let outside = (0..<shape.keepers).count { $0 % shape.workers != rank } * shape.lanes
             let counters = node.client.counters
-            // Hello and welcome of every lane that leaves the process; rank 0's initial values.
+            // Hello and proof, challenge and welcome of every lane that leaves the process; rank 0's initial values.
             #expect(
-                counters.bytesSent == UInt64(outside * 80 + rows * (rank == 0 ? 5 : 4)),
+                counters.bytesSent == UInt64(outside * 192 + rows * (rank == 0 ? 5 : 4)),
                 "rank \(rank)")
-            #expect(counters.bytesReceived == UInt64(outside * 64 + rows * 5), "rank \(rank)")
+            #expect(counters.bytesReceived == UInt64(outside * 192 + rows * 5), "rank \(rank)")
             #expect(
                 node.carriers
                     == (0..<shape.keepers).map {

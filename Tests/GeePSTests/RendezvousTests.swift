@@ -179,7 +179,9 @@ import Testing
             case 1:
                 if let peer = try? RawPeer(address) { _ = peer }
                 _ = eventually {
-                    guard let peer = try? RawPeer(address) else { return false }
+                    guard let peer = try? RawPeer(address), peer.authenticate(rank: 1) else {
+                        return false
+                    }
                     let request = JoinRequest(worldSize: 3, identity: 5, process: describe(1))
                     peer.link.send(.join(request))
                     usleep(50_000)
@@ -267,7 +269,9 @@ import Testing
                 bytes[4] = 9
                 peer.sendRaw(bytes)
                 _ = eventually {
-                    let found = (try? peer.link.receive()) ?? []
+                    let found = ((try? peer.link.receive()) ?? []).filter {
+                        if case .challenge = $0 { false } else { true }
+                    }
                     answers.update { $0 += found }
                     return !found.isEmpty || peer.link.ending != nil
                 }
@@ -280,6 +284,38 @@ import Testing
             return
         }
         #expect(error.message.contains("frame version 9, this program speaks 1"))
+    }
+
+    /// 192.0.2.0/24 is nobody's: rank 0 does not listen on all interfaces for it.
+    @Test func rankZeroListensWhereItIsToldAndNowhereElse() throws {
+        let port = try ControlAddress(parsing: freeAddress()).port
+        let refused = join(0, of: 2, at: "192.0.2.7:\(port)")
+        #expect(code(refused) == .address)
+        #expect(message(refused).contains("it is no address of this machine"))
+        let listening = Shared(false)
+        var settings = quiet()
+        settings.interface = "127.0.0.1"
+        settings.onListening = { _ in listening.update { $0 = true } }
+        let waited = join(
+            0, of: 2, at: "192.0.2.7:\(port)", timeout: .milliseconds(300), settings: settings)
+        #expect(code(waited) == .timeout && listening.value)
+    }
+
+    @Test(arguments: ["127.0.0.1", "[::1]"]) func theInterfaceIsTheOneThatLeadsToRankZero(
+        host: String
+    ) throws {
+        let address = try ControlAddress(parsing: "\(host):29500")
+        let found = try ControlSocket.localAddress(toward: address, deadline: .after(.seconds(1)))
+        #expect(found == address.host)
+    }
+
+    @Test func aNameThatIsNoneIsTriedAndNamed() throws {
+        let address = try ControlAddress(parsing: "no-such-host.invalid:29500")
+        #expect {
+            try ControlSocket.localAddress(toward: address, deadline: .after(.milliseconds(300)))
+        } throws: {
+            ($0 as? LaunchError)?.code == .address && "\($0)".contains("no-such-host.invalid")
+        }
     }
 
     @Test func aPortInUseIsNamed() throws {

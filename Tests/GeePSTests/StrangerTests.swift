@@ -10,12 +10,12 @@ import Testing
 
 /// What a process that is not of the job, or a broken one that is, does at the door of a data lane.
 @Suite(.serialized) struct StrangerTests {
-    /// What somebody without the token does.
+    /// What somebody who does not know the secret does.
     enum Visit: String, CaseIterable, Sendable {
         case garbage
         case halfAHeader
-        case wrongToken
-        case emptyToken
+        case wrongSecret
+        case noNonce
         case hugeFrameAnnounced
         case anotherKind
         case hangsUp
@@ -45,12 +45,16 @@ import Testing
             }
             _ = send(socket.number, bytes, bytes.count, Int32(MSG_NOSIGNAL))
             usleep(20_000)
-        case .wrongToken, .emptyToken:
-            let token = [UInt8](repeating: 7, count: visit == .wrongToken ? 16 : 0)
+        case .wrongSecret:
+            let key = LaneKey(secret: JobSecret(), salt: [])
             let answer = try sayHello(
-                connection, token: token, sender: 0, keeper: 0, lane: 0, lanes: 1)
+                connection, key: key, sender: 0, keeper: 0, lane: 0, lanes: 1)
             #expect(answer.kind == .refusal)
-            #expect(answer.text.contains("token"), "\(answer.text)")
+            #expect(answer.text.contains("secret"), "\(answer.text)")
+        case .noNonce:
+            try connection.sendBytes(hello)
+            #expect(
+                (try? connection.receive(deadline: .after(.seconds(20))).header.kind) == .refusal)
         case .anotherKind:
             try connection.sendBytes(FrameHeader(.push))
             #expect(
@@ -129,7 +133,7 @@ import Testing
         ),
     ]
 
-    /// Rank 1 speaks by hand: it has the token, and asks for what it must not have.
+    /// Rank 1 speaks by hand: it knows the secret, and asks for what it must not have.
     @Test(arguments: hellos, ways)
     func aWrongHelloIsRefusedAndTrainingGoesOn(hello: Hello, carrier: Carrier) throws {
         let address = try freeAddress()
@@ -331,8 +335,9 @@ import Testing
     ) throws {
         let raw = try RawRank(configuration, endpoint: listener.endpoint)
         let lane = try listener.accept(deadline: .after(.seconds(20)))
-        #expect(raw.token.matches(try lane.receive(deadline: .after(.seconds(20))).payload))
-        try lane.sendBytes(FrameHeader(.welcome))
+        let (_, proof) = try LaneHandshake.admit(
+            lane, key: raw.key, deadline: .after(.seconds(20)))
+        try lane.sendBytes(FrameHeader(.welcome), proof)
         let map = configuration.map
         let block = map.blocks[map.blocksOfKeeper[1][0]]
         var header = FrameHeader(.rows)

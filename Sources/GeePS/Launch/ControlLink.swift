@@ -103,7 +103,8 @@ final class ControlLink {
     }
 
     private func readAvailable() {
-        var budget = 4 << 20
+        // Who may say little is not read far ahead.
+        var budget = min(4 << 20, payloadLimit + Limits.frameHeaderBytes)
         while ending == nil && budget > 0 {
             let size = 64 << 10
             let count = withUnsafeTemporaryAllocation(byteCount: size, alignment: 16) { buffer in

@@ -26,6 +26,12 @@ enum ControlMessage: Hashable, Sendable {
     case goodbye
     /// From rank 0: all have finished.
     case farewell
+    /// From rank 0, first on every connection: prove that you are of the job.
+    case challenge(nonce: [UInt8])
+    /// To rank 0: the proof, and what rank 0 is to prove itself with.
+    case callerProof(rank: Int, nonce: [UInt8], proof: [UInt8])
+    /// From rank 0: its own proof.
+    case listenerProof([UInt8])
     /// A kind from 128 on that this program does not know; to be ignored.
     case unknownOptional(UInt8)
 }
@@ -67,9 +73,11 @@ struct Contribution: Hashable, Sendable {
 enum ControlLimits {
     /// Holds the largest roster: 4096 ranks with 1024 bytes of endpoint and a name each.
     static let payloadBytes = 8 << 20
+    /// Of anything before both sides have proven that they know the job's secret, and of what is said then.
+    static let handshakePayloadBytes = 4 << 10
     /// Of a join request: agreement text, endpoint, names.
     ///
-    /// Strangers may not announce more.
+    /// Who has not joined may not announce more.
     static let joinPayloadBytes = 512 << 10
     /// A line for each table of the largest models.
     static let agreementBytes = 256 << 10
@@ -135,6 +143,12 @@ extension ControlMessage {
             writer.write(UInt32(news.rank))
             writer.write(news.kind.rawValue)
             writer.write(cut(news.detail))
+        case .challenge(let nonce): writer.write(nonce)
+        case .callerProof(let rank, let nonce, let proof):
+            writer.write(UInt32(rank))
+            writer.write(nonce)
+            writer.write(proof)
+        case .listenerProof(let proof): writer.write(proof)
         case .heartbeat, .goodbye, .farewell, .unknownOptional: break
         }
         return writer.bytes
@@ -165,6 +179,13 @@ extension ControlMessage {
             let process = try reader.process()
             self = .decline(
                 process, reason: try reader.text("reason", limit: ControlLimits.textBytes))
+        case 13: self = .challenge(nonce: try reader.block("nonce", limit: Challenge.nonceBytes))
+        case 14:
+            let rank = try reader.rank()
+            let nonce = try reader.block("nonce", limit: Challenge.nonceBytes)
+            let proof = try reader.block("proof", limit: Challenge.proofBytes)
+            self = .callerProof(rank: rank, nonce: nonce, proof: proof)
+        case 15: self = .listenerProof(try reader.block("proof", limit: Challenge.proofBytes))
         case 128...:
             self = .unknownOptional(kind)
             return
@@ -187,6 +208,9 @@ extension ControlMessage {
         case .goodbye: return 10
         case .farewell: return 11
         case .decline: return 12
+        case .challenge: return 13
+        case .callerProof: return 14
+        case .listenerProof: return 15
         case .unknownOptional(let kind): return kind
         }
     }

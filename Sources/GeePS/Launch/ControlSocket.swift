@@ -27,7 +27,11 @@ struct ControlAddress: Hashable, Sendable, CustomStringConvertible {
                 .address,
                 "the address of rank 0 is \"\(text)\", expected host:port such as node1:9000")
         }
-        self.host = String(host)
+        self.init(host: String(host), port: port)
+    }
+
+    init(host: String, port: UInt16) {
+        self.host = host
         self.port = port
     }
 
@@ -46,15 +50,15 @@ enum ControlSocket {
     private static let streamType =
         Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
 
-    /// Listens at `address`; where its host is a name of another interface than this machine's own, as
-    /// service addresses of clusters are, at every interface.
+    /// Listens at `address`; where that is none of this machine's, as service addresses of clusters are, at `interface`.
     ///
     /// - Returns: the socket and the port, which the system chose when `address` has port 0.
-    static func listen(at address: ControlAddress) throws(LaunchError) -> (Descriptor, UInt16) {
+    static func listen(
+        at address: ControlAddress, orAt interface: String? = nil
+    ) throws(LaunchError) -> (Descriptor, UInt16) {
         var failure: Int32 = 0
-        for passive in [false, true] {
-            let candidates = try resolve(address, passive: passive)
-            for candidate in candidates {
+        for host in [address.host, interface].compactMap({ $0 }) {
+            for candidate in try resolve(ControlAddress(host: host, port: address.port)) {
                 switch bound(to: candidate) {
                 case .success(let socket): return (socket, localPort(of: socket))
                 case .failure(let error): failure = error.code
@@ -62,7 +66,11 @@ enum ControlSocket {
             }
             if failure != EADDRNOTAVAIL { break }
         }
-        throw LaunchError(.address, systemText(failure))
+        guard failure == EADDRNOTAVAIL else { throw LaunchError(.address, systemText(failure)) }
+        throw LaunchError(
+            .address,
+            "it is no address of this machine; where a service forwards to it, give the interface to listen on"
+        )
     }
 
     /// Connects within `deadline`.
@@ -70,7 +78,7 @@ enum ControlSocket {
         to address: ControlAddress, deadline: Deadline
     ) throws(LaunchError) -> Descriptor {
         var failure = "the name has no address"
-        for candidate in try resolve(address, passive: false) {
+        for candidate in try resolve(address) {
             let number = socket(candidate.family, streamType, 0)
             guard number >= 0 else { throw LaunchError(.system, systemText(errno)) }
             let descriptor = Descriptor(number)
@@ -89,6 +97,50 @@ enum ControlSocket {
             }
         }
         throw LaunchError(.address, failure)
+    }
+
+    /// The numeric address of this machine from which `address` is reached; nothing is sent.
+    ///
+    /// Tries until `deadline`: the name of a machine may be known a little after it has started.
+    static func localAddress(
+        toward address: ControlAddress, deadline: Deadline
+    ) throws(LaunchError) -> String {
+        // A connected datagram socket has the address of the route; it needs some port.
+        let place = ControlAddress(host: address.host, port: max(address.port, 1))
+        while true {
+            var failure: LaunchError
+            do throws(LaunchError) {
+                for candidate in try resolve(place) {
+                    let number = socket(candidate.family, Int32(SOCK_DGRAM.rawValue), 0)
+                    guard number >= 0 else { continue }
+                    let descriptor = Descriptor(number)
+                    guard candidate.withAddress({ Glibc.connect(number, $0, $1) }) == 0,
+                        let host = localHost(of: descriptor)
+                    else { continue }
+                    return host
+                }
+                failure = LaunchError(
+                    .address, "no interface of this machine leads to rank 0 at \(address)")
+            } catch {
+                failure = error
+            }
+            guard !deadline.hasPassed else { throw failure }
+            usleep(200_000)
+        }
+    }
+
+    private static func localHost(of descriptor: Descriptor) -> String? {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+        let status = withUnsafeMutablePointer(to: &storage) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { name in
+                getsockname(descriptor.number, name, &length) == 0
+                    ? getnameinfo(
+                        name, length, &host, socklen_t(host.count), nil, 0, NI_NUMERICHOST) : -1
+            }
+        }
+        return status == 0 ? text(host) : nil
     }
 
     /// Takes one waiting connection; nil when there is none (any more).
@@ -213,13 +265,12 @@ private struct Candidate {
     }
 }
 
-/// The addresses of a name, or of every interface of this machine.
-private func resolve(_ address: ControlAddress, passive: Bool) throws(LaunchError) -> [Candidate] {
+/// The addresses of a name.
+private func resolve(_ address: ControlAddress) throws(LaunchError) -> [Candidate] {
     var hints = addrinfo()
     hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-    hints.ai_flags = passive ? AI_PASSIVE : 0
     var list: UnsafeMutablePointer<addrinfo>?
-    let status = getaddrinfo(passive ? nil : address.host, String(address.port), &hints, &list)
+    let status = getaddrinfo(address.host, String(address.port), &hints, &list)
     guard status == 0 else {
         throw LaunchError(
             .address, "the name \(address.host): \(String(cString: gai_strerror(status)))")

@@ -24,6 +24,8 @@ public struct LaunchError: Error, Hashable, Sendable, CustomStringConvertible {
         case argument = 9
         /// The operating system said no.
         case system = 10
+        /// There is no job secret, or another one than the peer's.
+        case secret = 11
     }
 
     /// What kind of failure.

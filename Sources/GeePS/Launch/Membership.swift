@@ -15,6 +15,11 @@ public struct ControlSettings: Sendable {
     public var listenPatience: Duration
     /// How long rank 0 stays after a refusal to tell it to processes that come a little later.
     public var refusalLinger: Duration
+    /// What the processes of the job know; nil: what `JobSecret.ofEnvironment` finds.
+    public var secret: JobSecret?
+    /// Where rank 0 listens when the address that the others connect to is none of its machine's, as that of a
+    /// cluster's service is; nil: nowhere.
+    public var interface: String?
     /// Takes a line about something odd that is no error: a stranger at the port.
     public var log: @Sendable (String) -> Void
     /// At rank 0, called with "host:port" once it listens; with port 0 this is the way to learn the port.
@@ -24,7 +29,7 @@ public struct ControlSettings: Sendable {
     public init(
         heartbeat: Duration = .milliseconds(500), silence: Duration = .seconds(5),
         handshake: Duration = .seconds(5), listenPatience: Duration = .seconds(5),
-        refusalLinger: Duration = .seconds(2),
+        refusalLinger: Duration = .seconds(2), secret: JobSecret? = nil, interface: String? = nil,
         log: @escaping @Sendable (String) -> Void = logToStandardError,
         onListening: @escaping @Sendable (String) -> Void = { _ in }
     ) {
@@ -33,8 +38,16 @@ public struct ControlSettings: Sendable {
         self.handshake = handshake
         self.listenPatience = listenPatience
         self.refusalLinger = refusalLinger
+        self.secret = secret
+        self.interface = interface
         self.log = log
         self.onListening = onListening
+    }
+
+    /// The secret, looked for where none was given.
+    func knownSecret() throws(LaunchError) -> JobSecret {
+        if let secret { return secret }
+        return try JobSecret.ofEnvironment(warn: log)
     }
 }
 

@@ -28,6 +28,10 @@ public enum Rendezvous {
         }
         let request = JoinRequest(
             worldSize: worldSize, identity: .random(in: .min ... .max), process: description)
+        var settings = settings
+        if worldSize > 1 {
+            settings.secret = try settings.knownSecret()
+        }
         return rank == 0
             ? try host(request, place, timeout, deadline, settings)
             : try enter(request, place, timeout, deadline, settings)
@@ -46,23 +50,27 @@ public enum Rendezvous {
         var process = ProcessDescription(rank: rank, endpoint: [], agreement: "")
         process.pid = pid ?? process.pid
         guard worldSize > 1, let place = try? ControlAddress(parsing: address), place.port > 0,
-            (try? check(rank: rank, worldSize: worldSize, process)) != nil
+            (try? check(rank: rank, worldSize: worldSize, process)) != nil,
+            let secret = try? settings.knownSecret()
         else { return }
         let deadline = Deadline.after(patience)
         let request = JoinRequest(
             worldSize: worldSize, identity: .random(in: .min ... .max), process: process)
         guard rank == 0 else {
             var guest = RendezvousGuest(
-                request: request, address: place, timeout: patience, deadline: deadline)
+                request: request, address: place, secret: secret, timeout: patience,
+                deadline: deadline)
             return guest.decline(reason)
         }
         var settings = settings
+        settings.secret = secret
         settings.listenPatience = patience
         settings.refusalLinger = patience
         let error = LaunchError(
             .peerLost, "\(process.name) could not take part in the job: \(reason)")
         RendezvousHost(
-            request: request, timeout: patience, deadline: deadline, settings: settings
+            request: request, secret: secret, timeout: patience, deadline: deadline,
+            settings: settings
         ).declineAll(error, at: place)
     }
 
@@ -71,7 +79,8 @@ public enum Rendezvous {
         _ deadline: Deadline, _ settings: ControlSettings
     ) throws(LaunchError) -> Membership {
         let host = RendezvousHost(
-            request: request, timeout: timeout, deadline: deadline, settings: settings)
+            request: request, secret: settings.secret ?? JobSecret(), timeout: timeout,
+            deadline: deadline, settings: settings)
         let guests = try host.gather(at: address)
         let (near, far) = try ControlSocket.pair()
         let limit = ControlLimits.payloadBytes
@@ -93,7 +102,8 @@ public enum Rendezvous {
         _ deadline: Deadline, _ settings: ControlSettings
     ) throws(LaunchError) -> Membership {
         var guest = RendezvousGuest(
-            request: request, address: address, timeout: timeout, deadline: deadline)
+            request: request, address: address, secret: settings.secret ?? JobSecret(),
+            timeout: timeout, deadline: deadline)
         let welcome = try guest.enter()
         let member = try Member(
             rank: request.process.rank, processes: welcome.processes, link: welcome.link,

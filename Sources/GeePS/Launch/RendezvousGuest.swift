@@ -14,17 +14,22 @@ struct RendezvousGuest {
 
     let request: JoinRequest
     let address: ControlAddress
+    let secret: JobSecret
     let timeout: Duration
     let deadline: Deadline
+    // When somebody first refused this process without a proof that it was rank 0.
+    private var refusedAt: Deadline?
     // What the last attempt came to; whom rank 0 still waits for, when it said so.
     private var obstacle = "no attempt was made"
     private var missing: [Int] = []
 
     init(
-        request: JoinRequest, address: ControlAddress, timeout: Duration, deadline: Deadline
+        request: JoinRequest, address: ControlAddress, secret: JobSecret, timeout: Duration,
+        deadline: Deadline
     ) {
         self.request = request
         self.address = address
+        self.secret = secret
         self.timeout = timeout
         self.deadline = deadline
     }
@@ -34,7 +39,9 @@ struct RendezvousGuest {
     /// - Throws: what rank 0 said, or that it said nothing.
     mutating func enter() throws(LaunchError) -> Welcome {
         repeat {
-            if let link = connect(), let welcome = try attend(link) { return welcome }
+            if let link = connect(), try authenticate(link), let welcome = try attend(link) {
+                return welcome
+            }
             let pause = min(deadline.remainingNanoseconds / 1000, 100_000)
             usleep(UInt32(pause))
         } while !deadline.hasPassed
@@ -44,7 +51,7 @@ struct RendezvousGuest {
     /// Tells rank 0 that this process will not come; as well as it can until the deadline.
     mutating func decline(_ reason: String) {
         while !deadline.hasPassed {
-            if let link = connect() {
+            if let link = connect(), (try? authenticate(link)) == true {
                 link.send(.decline(request.process, reason: reason))
                 ControlLink.drain([link], until: min(deadline, .after(.seconds(1))))
                 return
@@ -59,11 +66,88 @@ struct RendezvousGuest {
                 to: address, deadline: min(deadline, .after(.seconds(5))))
             return ControlLink(
                 socket, sender: request.process.rank, peer: "rank 0",
-                payloadLimit: ControlLimits.payloadBytes)
+                payloadLimit: ControlLimits.handshakePayloadBytes)
         } catch {
             obstacle = error.message
             return nil
         }
+    }
+
+    /// Proves to rank 0 that this process is of the job, and has it prove the same.
+    ///
+    /// Nothing of the job is said before.
+    ///
+    /// - Returns: false when the connection came to nothing and another one should be tried.
+    /// - Throws: when it was refused again and again.
+    private mutating func authenticate(_ link: ControlLink) throws(LaunchError) -> Bool {
+        obstacle = "it accepted the connection but said nothing"
+        var challenge: Challenge?
+        while !deadline.hasPassed {
+            var item = link.pollItem
+            ControlSocket.wait(&item, count: 1, until: deadline)
+            let messages: [ControlMessage]
+            do {
+                messages = try link.receive()
+            } catch {
+                obstacle = "something other than GeePS answered: \(error.description)"
+                return false
+            }
+            for message in messages {
+                switch message {
+                case .challenge(let nonce) where challenge == nil:
+                    challenge = answer(nonce, on: link)
+                case .listenerProof(let proof):
+                    guard
+                        challenge?.isProven(proof, by: .listener, key: secret.bytes) == true
+                    else {
+                        try refused("it does not know \(secret)")
+                        return false
+                    }
+                    link.payloadLimit = ControlLimits.payloadBytes
+                    return true
+                case .refusal(let error):
+                    try refused(error.message)
+                    return false
+                case .unknownOptional: break
+                default:
+                    obstacle = "something other than GeePS answered: a message out of order"
+                    return false
+                }
+            }
+            if let ending = link.ending {
+                obstacle = "\(ending) without an answer"
+                return false
+            }
+        }
+        return false
+    }
+
+    private func answer(_ nonce: [UInt8], on link: ControlLink) -> Challenge {
+        let rank = request.process.rank
+        let challenge = Challenge(
+            purpose: .control, rank: UInt32(rank), callerNonce: Challenge.nonce(),
+            listenerNonce: nonce)
+        link.send(
+            .callerProof(
+                rank: rank, nonce: challenge.callerNonce,
+                proof: challenge.proof(by: .caller, key: secret.bytes)))
+        return challenge
+    }
+
+    /// How long refusals of somebody who has not proven to be rank 0 are taken for another job's that is about to
+    /// give up the port.
+    private static let refusalPatience = Duration.seconds(2)
+
+    private mutating func refused(_ why: String) throws(LaunchError) {
+        obstacle = why
+        let end = refusedAt ?? .after(Self.refusalPatience)
+        refusedAt = end
+        guard end.hasPassed else { return }
+        throw LaunchError(
+            .secret,
+            "rank 0 at \(address) and rank \(request.process.rank) cannot prove to each other that they are of one "
+                + "job: \(why). Rank \(request.process.rank) has \(secret); all processes need the same, such as a "
+                + "file that \(JobSecret.fileVariable) names")
     }
 
     /// Nil when the connection came to nothing and another one should be tried.

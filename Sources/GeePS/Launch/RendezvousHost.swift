@@ -16,12 +16,17 @@ final class RendezvousHost {
     private struct Stranger {
         let link: ControlLink
         let deadline: Deadline
+        /// What it must prove itself with.
+        let nonce = Challenge.nonce()
+        /// As which rank it has proven to be of the job.
+        var provenRank: Int?
     }
 
     /// Connections that may be undecided at a time, beside one for each rank.
     private static let strangersBeyondRanks = 128
 
     private let request: JoinRequest
+    private let secret: JobSecret
     private let timeout: Duration
     private let deadline: Deadline
     private let settings: ControlSettings
@@ -32,12 +37,16 @@ final class RendezvousHost {
     // The first process of the job that said it would not come, and why.
     private var declined: (ProcessDescription, reason: String)?
     private var turnedAway = 0
+    // Connections that tried to prove themselves and could not.
+    private var impostors = 0
     private var isNews = false
 
     init(
-        request: JoinRequest, timeout: Duration, deadline: Deadline, settings: ControlSettings
+        request: JoinRequest, secret: JobSecret, timeout: Duration, deadline: Deadline,
+        settings: ControlSettings
     ) {
         self.request = request
+        self.secret = secret
         self.timeout = timeout
         self.deadline = deadline
         self.settings = settings
@@ -84,7 +93,7 @@ final class RendezvousHost {
         let patience = min(deadline, .after(settings.listenPatience))
         while true {
             do {
-                return try ControlSocket.listen(at: address)
+                return try ControlSocket.listen(at: address, orAt: settings.interface)
             } catch {
                 guard patience.hasPassed else {
                     usleep(50_000)
@@ -107,13 +116,17 @@ final class RendezvousHost {
         for guest in guests { if let guest { attend(guest) } }
         // Before accepting: who has said enough makes room.
         try hearStrangers()
+        try takeCallers(listener, until: nil)
+    }
+
+    /// Accepts who is there and challenges them; who has been silent for longest makes room.
+    private func takeCallers(_ listener: Descriptor, until end: Deadline?) throws(LaunchError) {
         while let (socket, name) = try ControlSocket.accept(from: listener) {
-            strangers.append(
-                Stranger(
-                    link: ControlLink(
-                        socket, sender: 0, peer: name,
-                        payloadLimit: ControlLimits.joinPayloadBytes),
-                    deadline: .after(settings.handshake)))
+            let link = ControlLink(
+                socket, sender: 0, peer: name, payloadLimit: ControlLimits.handshakePayloadBytes)
+            let stranger = Stranger(link: link, deadline: end ?? .after(settings.handshake))
+            link.send(.challenge(nonce: stranger.nonce))
+            strangers.append(stranger)
             if strangers.count > request.worldSize + Self.strangersBeyondRanks {
                 turnAway(strangers.removeFirst().link, "too many connections said nothing")
             }
@@ -156,16 +169,22 @@ final class RendezvousHost {
     }
 
     /// What a stranger asks for; nil while it has not, or when it was turned away.
-    private func hear(_ stranger: Stranger) -> JoinRequest? {
+    private func hear(_ caller: Stranger) -> JoinRequest? {
+        var stranger = caller
         let link = stranger.link
         do throws(ByteError) {
-            let messages = try link.receive().filter { !$0.isOptional }
-            if case .join(let join)? = messages.first, messages.count == 1 { return join }
-            if case .decline(let process, let reason)? = messages.first, messages.count == 1 {
-                declined = (process, reason)
-                return nil
+            for message in try link.receive() where !message.isOptional {
+                switch message {
+                case .callerProof(let rank, let nonce, let proof) where stranger.provenRank == nil:
+                    guard prove(rank, nonce, proof, stranger) else { return nil }
+                    stranger.provenRank = rank
+                case .join(let join) where stranger.provenRank == join.process.rank: return join
+                case .decline(let process, let reason) where stranger.provenRank == process.rank:
+                    declined = (process, reason)
+                    return nil
+                default: throw ByteError("a message that is not for this moment")
+                }
             }
-            if !messages.isEmpty { throw ByteError("a message that is not a join request") }
         } catch {
             link.send(
                 .refusal(LaunchError(.argument, "rank 0 did not understand: \(error.description)")))
@@ -181,6 +200,32 @@ final class RendezvousHost {
             strangers.append(stranger)
         }
         return nil
+    }
+
+    /// Checks a stranger's proof and gives our own, or turns it away.
+    private func prove(
+        _ rank: Int, _ nonce: [UInt8], _ proof: [UInt8], _ stranger: Stranger
+    ) -> Bool {
+        let challenge = Challenge(
+            purpose: .control, rank: UInt32(rank), callerNonce: nonce,
+            listenerNonce: stranger.nonce)
+        let link = stranger.link
+        guard challenge.isProven(proof, by: .caller, key: secret.bytes) else {
+            impostors += 1
+            let why = "it says it is rank \(rank) but does not know \(secret)"
+            // The first stranger is logged in any case.
+            if impostors == 1 && turnedAway > 0 {
+                settings.log("rendezvous: \(link.peer): \(why)")
+            }
+            link.send(
+                .refusal(
+                    LaunchError(.secret, "rank 0 has another job secret, from \(secret.origin)")))
+            turnAway(link, why)
+            return false
+        }
+        link.send(.listenerProof(challenge.proof(by: .listener, key: secret.bytes)))
+        link.payloadLimit = ControlLimits.joinPayloadBytes
+        return true
     }
 
     private func admit(_ join: JoinRequest, _ link: ControlLink) throws(LaunchError) {
@@ -245,6 +290,10 @@ final class RendezvousHost {
             guard let process = departed[rank] else { continue }
             error.message += "; \(process.name) had joined but went away"
         }
+        if impostors > 0 {
+            error.message +=
+                "; \(impostors) connections did not know \(secret): all processes need the same"
+        }
         return error
     }
 
@@ -259,11 +308,7 @@ final class RendezvousHost {
             var items = [pollfd(fd: listener.number, events: Int16(POLLIN), revents: 0)]
             items += strangers.map(\.link.pollItem)
             ControlSocket.wait(&items, count: items.count, until: linger)
-            while let (socket, name) = try? ControlSocket.accept(from: listener) {
-                let link = ControlLink(
-                    socket, sender: 0, peer: name, payloadLimit: ControlLimits.joinPayloadBytes)
-                strangers.append(Stranger(link: link, deadline: linger))
-            }
+            try? takeCallers(listener, until: linger)
             let present = strangers
             strangers = []
             for stranger in present {

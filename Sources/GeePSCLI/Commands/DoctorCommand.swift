@@ -9,7 +9,8 @@ import Glibc
 struct DoctorCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "doctor",
-        abstract: "Says what this machine has for training: processor, GPUs, libraries, links.",
+        abstract:
+            "Says what this machine has for training: processor, GPUs, libraries, links; and who launched this.",
         discussion: """
             What is missing comes with how to get it. On a GPU it measures the link both ways, which takes a second.
 
@@ -67,6 +68,7 @@ struct DoctorFindings {
     var gpus: [GPU] = []
     var libraries: [Library]
     var kernelDirectories = KernelCache.standard.directories
+    var launch = DoctorLaunch(environment: processEnvironment())
 
     init() {
         libraries = CUDALibrary.allCases.map { library in
@@ -105,12 +107,13 @@ struct DoctorFindings {
     }
 
     var text: String {
-        var lines = [
-            "host",
-            "  processor      \(cpu), \(cores) core\(cores == 1 ? "" : "s"), kernels \(instructionSet)",
-            "  memory         \(Text.bytes(UInt64(max(0, memoryBytes))))",
-            "gpu",
-        ]
+        var lines =
+            launch.lines + [
+                "host",
+                "  processor      \(cpu), \(cores) core\(cores == 1 ? "" : "s"), kernels \(instructionSet)",
+                "  memory         \(Text.bytes(UInt64(max(0, memoryBytes))))",
+                "gpu",
+            ]
         if let driverProblem { lines.append("  ✗ \(driverProblem)") }
         if let driverVersion { lines.append("  ✓ driver for CUDA \(driverVersion)") }
         for gpu in gpus {
@@ -138,7 +141,7 @@ struct DoctorFindings {
 
     var json: JSONValue {
         .object([
-            "schema": .string("geeps.doctor/1"), "cpu": .string(cpu),
+            "schema": .string("geeps.doctor/1"), "launch": launch.json, "cpu": .string(cpu),
             "cores": .integer(Int64(cores)), "memory_bytes": .integer(Int64(memoryBytes)),
             "instruction_set": .string(instructionSet),
             "driver_cuda_version": driverVersion.map { .string($0) } ?? .null,

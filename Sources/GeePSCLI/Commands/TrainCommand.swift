@@ -9,9 +9,9 @@ struct TrainCommand: ParsableCommand {
         commandName: "train",
         abstract: "Trains the network that a job file describes.",
         discussion: """
-            Alone, with N workers, it starts N processes on this machine. Where GEEPS_RANK,
-            GEEPS_WORLD_SIZE and GEEPS_RENDEZVOUS are set it is one process of a job that something \
-            else has launched. Paths in the job file start from the directory of that file.
+            Alone, with N workers, it starts N processes on this machine. Under srun, mpirun, torchrun or \
+            Kubernetes, or where GEEPS_RANK, GEEPS_WORLD_SIZE and GEEPS_RENDEZVOUS are set, it is one \
+            process of a job that something else has launched; `geeps doctor` says what it sees. Paths in the job file start from the directory of that file.
 
             EXAMPLES
               geeps train Examples/digits.yaml
@@ -21,6 +21,7 @@ struct TrainCommand: ParsableCommand {
               geeps train job.yaml --print-config > resolved.yaml
               geeps train job.yaml --quiet --json | jq .test_accuracy
               geeps train job.yaml --set memory.budget=60% --trace run.json
+              srun -N4 geeps train job.yaml
               GEEPS_RANK=1 GEEPS_WORLD_SIZE=2 GEEPS_RENDEZVOUS=10.0.0.7:29500 \\
                 geeps train job.yaml
             """)
@@ -56,7 +57,11 @@ struct TrainCommand: ParsableCommand {
 
     func run() throws {
         let environment = processEnvironment()
-        let launch = try LaunchEnvironment.launch(from: environment)
+        let detected = try LaunchEnvironment.detect(environment)
+        let launch = detected.launch
+        if launch?.rank ?? 0 == 0 {
+            for warning in detected.warnings { writeError("geeps: \(warning)\n") }
+        }
         let loader = JobLoader(
             file: job, assignments: assignments, workers: workers,
             defaultWorkers: launch?.worldSize ?? 1, checksPaths: !printConfig)
@@ -73,7 +78,9 @@ struct TrainCommand: ParsableCommand {
         }
         let preparation = try Self.tellingOthers(launch) {
             let job = try loader.load()
-            try Self.check(launch, against: job)
+            try Self.check(
+                launch, saidBy: detected.claim?.sizeVariable ?? LaunchEnvironment.worldSize,
+                against: job)
             return try TrainingPreparation(job, file: self.job, launch: launch)
         }
         try train(preparation, launch: launch, environment: environment)
@@ -103,11 +110,13 @@ struct TrainCommand: ParsableCommand {
     }
 
     /// - Throws: `CLIError` (usage) when launcher and job disagree about the number of workers.
-    static func check(_ launch: Launch, against job: Job) throws(CLIError) {
+    static func check(
+        _ launch: Launch, saidBy variable: String = LaunchEnvironment.worldSize, against job: Job
+    ) throws(CLIError) {
         guard launch.worldSize != job.cluster.workers else { return }
         throw CLIError(
             .usage,
-            "\(LaunchEnvironment.worldSize) is \(launch.worldSize) but the job has cluster.workers "
+            "\(variable) is \(launch.worldSize) but the job has cluster.workers "
                 + "\(job.cluster.workers): leave cluster.workers out, or start geeps with --workers "
                 + "\(launch.worldSize)")
     }

@@ -423,10 +423,10 @@ extension JobKey {
         ),
         JobKey(
             section: "cluster", name: "interface",
-            values: "An address of this machine",
-            fallback: .value("127.0.0.1"), example: "0.0.0.0",
+            values: "auto, or an address of this machine",
+            fallback: .value("auto"), example: "0.0.0.0",
             meaning:
-                "Where a process accepts rows from others; between machines it must be one that they reach."
+                "Where a process accepts rows from others: auto is the address that leads to rank 0, on one machine 127.0.0.1."
         ),
         JobKey(
             section: "cluster", name: "join_timeout",

@@ -6,7 +6,7 @@ extension JobParser {
         guard var map else {
             return ClusterConfiguration(
                 workers: defaultWorkers, keepers: defaultWorkers, transport: .automatic, port: 0,
-                interface: "127.0.0.1", joinTimeout: .seconds(60), lanes: nil)
+                interface: "auto", joinTimeout: .seconds(60), lanes: nil)
         }
         let workers = map.integer(
             "workers", in: 1...Limits.workersMaximum, default: defaultWorkers)
@@ -25,7 +25,7 @@ extension JobParser {
             "transport", of: ClusterConfiguration.Carriage.allCases.map(\.rawValue),
             default: ClusterConfiguration.Carriage.automatic.rawValue)
         let port = map.integer("port", in: 0...65535, default: 0)
-        let interface = map.text("interface", expected: "an address to listen on") ?? "127.0.0.1"
+        let interface = map.text("interface", expected: "an address to listen on") ?? "auto"
         let joinTimeout = map.value(
             "join_timeout", fallback: .seconds(60),
             expected: "a time above 0 such as 60s, 500ms or 2m"

@@ -1,3 +1,4 @@
+import GeePS
 import GeePSDevice
 
 /// Where the processes of a job meet.
@@ -46,7 +47,21 @@ struct Launch: Hashable, Sendable {
     static let alone = Launch(rank: 0, worldSize: 1, localRank: 0, rendezvous: nil)
 }
 
-/// What the environment says about the launch: the variables whose names begin with GEEPS_.
+/// What was found out about the launch, and why.
+struct DetectedLaunch: Hashable, Sendable {
+    /// Nil where this process is alone.
+    var launch: Launch?
+    /// What gave it its place.
+    var claim: LaunchClaim?
+    /// Where its rendezvous comes from, for people.
+    var rendezvousReason = ""
+    /// What is odd: for people, once a job.
+    var warnings: [String] = []
+}
+
+/// What the environment says about the launch.
+///
+/// The variables of launchers, and those whose names begin with GEEPS_, which outrank them.
 enum LaunchEnvironment {
     static let rank = "GEEPS_RANK"
     static let worldSize = "GEEPS_WORLD_SIZE"
@@ -54,37 +69,34 @@ enum LaunchEnvironment {
     static let localRank = "GEEPS_LOCAL_RANK"
     /// Variables that mean something; the last is read by tests only.
     static let known =
-        [rank, worldSize, rendezvous, localRank] + CUDALibrary.allCases.map(\.variable)
-        + ["GEEPS_CACHE_DIR", "GEEPS_ORACLE_PYTHON"]
+        [rank, worldSize, rendezvous, localRank, JobSecret.variable, JobSecret.fileVariable]
+        + CUDALibrary.allCases.map(\.variable) + ["GEEPS_CACHE_DIR", "GEEPS_ORACLE_PYTHON"]
 
     /// The launch that `environment` describes, nil when it describes none.
     ///
     /// - Throws: `CLIError` (usage) naming the variable that is unknown, missing or does not fit.
     static func launch(from environment: [String: String]) throws(CLIError) -> Launch? {
+        try detect(environment).launch
+    }
+
+    /// Goes through the launchers in the order of `Launcher` and believes the first that left its mark.
+    ///
+    /// - Throws: `CLIError` (usage) naming the variable that is unknown, missing or does not fit.
+    static func detect(_ environment: [String: String]) throws(CLIError) -> DetectedLaunch {
         try refuseUnknown(environment)
+        let variables = LaunchVariables(environment)
         let given = known.prefix(4).filter { environment[$0] != nil }
-        guard !given.isEmpty else { return nil }
-        let worldSize = try count(worldSize, in: environment, given: given, from: 1)
-        let rank = try count(rank, in: environment, given: given, from: 0)
-        guard rank < worldSize else {
-            throw CLIError(
-                .usage,
-                "\(Self.rank) is \(rank) but \(Self.worldSize) is \(worldSize): ranks go from 0 to \(worldSize - 1)"
-            )
+        if environment[rank] != nil && environment[worldSize] == nil {
+            throw incomplete(worldSize, given)
         }
-        var localRank = 0
-        if environment[Self.localRank] != nil {
-            localRank = try count(Self.localRank, in: environment, given: given, from: 0)
+        for (place, launcher) in Launcher.allCases.enumerated() {
+            guard let claim = try LaunchClaim(of: launcher, in: variables) else { continue }
+            let others = Launcher.allCases[(place + 1)...]
+            return try believe(claim, others: Array(others), variables)
         }
-        guard localRank < worldSize else {
-            throw CLIError(
-                .usage,
-                "\(Self.localRank) is \(localRank) but \(Self.worldSize) is \(worldSize): a machine has "
-                    + "no more ranks than the job")
-        }
-        return Launch(
-            rank: rank, worldSize: worldSize, localRank: localRank,
-            rendezvous: try address(in: environment, worldSize: worldSize))
+        guard given.isEmpty else { throw incomplete(rank, given) }
+        return DetectedLaunch(
+            warnings: [variables.batchScriptWarning, variables.indexedJobWarning].compactMap { $0 })
     }
 
     /// The variables that give a process its place.
@@ -97,6 +109,51 @@ enum LaunchEnvironment {
         return variables
     }
 
+    private static func believe(
+        _ claim: LaunchClaim, others: [Launcher], _ variables: LaunchVariables
+    ) throws(CLIError) -> DetectedLaunch {
+        var detected = DetectedLaunch(claim: claim)
+        detected.warnings = disagreements(with: claim, others, variables)
+        // A launcher of one process says no more than a shell does.
+        guard claim.worldSize > 1 || claim.launcher == .geeps else { return detected }
+        guard claim.localRank < claim.worldSize else {
+            throw CLIError(
+                .usage,
+                "\(localRank) is \(claim.localRank) but \(claim.sizeVariable) is \(claim.worldSize): a machine "
+                    + "has no more ranks than the job")
+        }
+        var launch = Launch(
+            rank: claim.rank, worldSize: claim.worldSize, localRank: claim.localRank,
+            rendezvous: nil)
+        if let (address, reason) = try RendezvousRule.address(for: claim, in: variables) {
+            launch.rendezvous = address
+            detected.rendezvousReason = reason
+        }
+        detected.launch = launch
+        return detected
+    }
+
+    /// A line for each other launcher that says something else, unless that is how the two work together.
+    private static func disagreements(
+        with claim: LaunchClaim, _ others: [Launcher], _ variables: LaunchVariables
+    ) -> [String] {
+        if claim.launcher == .torchrun && variables["TORCHELASTIC_RUN_ID"] != nil { return [] }
+        return others.compactMap { launcher in
+            if claim.launcher == .openMPI && launcher == .slurm { return nil }
+            let other = (try? LaunchClaim(of: launcher, in: variables)) ?? nil
+            guard let other, other.worldSize > 1 || claim.launcher != .geeps else { return nil }
+            let (mine, theirs) = (claim.launcher.rawValue, launcher.rawValue)
+            if other.worldSize != claim.worldSize {
+                return
+                    "\(claim.sizeVariable) is \(claim.worldSize) (\(mine)) but \(other.sizeVariable) is "
+                    + "\(other.worldSize) (\(theirs)); going by \(mine)"
+            }
+            guard other.rank != claim.rank else { return nil }
+            return "\(claim.rankVariable) is \(claim.rank) (\(mine)) but \(other.rankVariable) is "
+                + "\(other.rank) (\(theirs)); going by \(mine)"
+        }
+    }
+
     private static func refuseUnknown(_ environment: [String: String]) throws(CLIError) {
         let unknown = environment.keys.filter { $0.hasPrefix("GEEPS_") && !known.contains($0) }
         guard let name = unknown.sorted().first else { return }
@@ -104,40 +161,13 @@ enum LaunchEnvironment {
         throw CLIError(
             .usage,
             "unknown environment variable \(name), expected one of "
-                + "\(known.prefix(4).joined(separator: ", ")) (did you mean \(nearest)?)")
+                + "\(known.prefix(6).joined(separator: ", ")) (did you mean \(nearest)?)")
     }
 
-    private static func count(
-        _ name: String, in environment: [String: String], given: [String], from least: Int
-    ) throws(CLIError) -> Int {
-        guard let text = environment[name] else {
-            throw CLIError(
-                .usage,
-                "\(name) is not set but \(given.joined(separator: ", ")) \(given.count == 1 ? "is" : "are"): "
-                    + "set \(rank), \(worldSize) and \(rendezvous) together, or none of them")
-        }
-        guard let number = Int(text), number >= least, number <= 1_000_000 else {
-            throw CLIError(.usage, "\(name) is '\(text)', expected an integer of \(least) or more")
-        }
-        return number
-    }
-
-    private static func address(in environment: [String: String], worldSize: Int)
-        throws(CLIError) -> RendezvousAddress?
-    {
-        guard let text = environment[rendezvous] else {
-            if worldSize == 1 { return nil }
-            throw CLIError(
-                .usage,
-                "\(rendezvous) is not set but \(Self.worldSize) is \(worldSize): it says where rank 0 "
-                    + "listens, such as 10.0.0.7:29500")
-        }
-        guard let address = RendezvousAddress(text) else {
-            throw CLIError(
-                .usage,
-                "\(rendezvous) is '\(text)', expected host:port such as 10.0.0.7:29500 or [::1]:29500"
-            )
-        }
-        return address
+    private static func incomplete(_ name: String, _ given: [String]) -> CLIError {
+        CLIError(
+            .usage,
+            "\(name) is not set but \(given.joined(separator: ", ")) \(given.count == 1 ? "is" : "are"): "
+                + "set \(rank), \(worldSize) and \(rendezvous) together, or none of them")
     }
 }

@@ -17,21 +17,61 @@ enum LocalLaunch {
     static func run(processes: Int, port: Int, environment: [String: String]) throws {
         if port != 0 { try waitForPort(UInt16(port)) }
         let port = port == 0 ? try freePort() : UInt16(port)
-        let watched = [SIGINT, SIGTERM]
+        // Nobody else is to join: a new one for each job.
+        let secret = JobSecret()
+        try supervise(
+            commands(
+                worldSize: processes, port: port, arguments: CommandLine.arguments,
+                environment: environment.merging([JobSecret.variable: secret.variableText]) { $1 },
+                cores: Int(geeps_available_cores())), signals: [SIGINT, SIGTERM]
+        ) { signals, wipe in
+            Supervisor(
+                signals: signals,
+                onFirstFailure: {
+                    tellTheOthers($0, $1, worldSize: processes, port: port, secret: secret)
+                },
+                log: { writeError(wipe + $0) })
+        }
+    }
+
+    /// Supervises `command` as `processes` ranks that meet at `port`; 0 takes a free one.
+    ///
+    /// - Parameter path: of its program.
+    /// - Throws: `SupervisedExit` unless all end well; the reasons have been printed then.
+    static func run(
+        _ command: [String], path: String, processes: Int, port: Int, environment: [String: String]
+    ) throws {
+        if port != 0 { try waitForPort(UInt16(port)) }
+        let port = port == 0 ? try freePort() : UInt16(port)
+        let secret = JobSecret()
+        try supervise(
+            commands(
+                worldSize: processes, port: port, path: path, arguments: command,
+                environment: environment.merging([JobSecret.variable: secret.variableText]) { $1 },
+                cores: Int(geeps_available_cores())),
+            signals: [SIGINT, SIGTERM, SIGUSR1, SIGUSR2]
+        ) { signals, wipe in
+            Supervisor(
+                endsOthers: true, outputs: .ofAll(print: { writeOutput($0) }), signals: signals,
+                log: { writeError(wipe + $0) })
+        }
+    }
+
+    /// Runs `commands` under the supervisor that `make` makes.
+    ///
+    /// - Parameter make: is given the descriptor with the signals and what wipes a line of the terminal.
+    private static func supervise(
+        _ commands: [ProcessCommand], signals watched: [Int32],
+        _ make: (Int32, String) -> Supervisor
+    ) throws {
         let signals = geeps_signal_pipe(watched, Int32(watched.count))
         guard signals >= 0 else {
             throw CLIError(.internalError, "cannot watch for signals: \(lastError())")
         }
         // A line of another rank first wipes the bar that rank 0 is drawing.
         let wipe = isatty(STDERR_FILENO) == 1 ? "\r\u{1B}[K" : ""
-        var supervisor = Supervisor(
-            signals: signals,
-            onFirstFailure: { tellTheOthers($0, $1, worldSize: processes, port: port) },
-            log: { writeError(wipe + $0) })
-        let outcome = try supervisor.run(
-            commands(
-                worldSize: processes, port: port, arguments: CommandLine.arguments,
-                environment: environment, cores: Int(geeps_available_cores())))
+        var supervisor = make(signals, wipe)
+        let outcome = try supervisor.run(commands)
         guard outcome.exitCode == 0 else {
             if let signal = outcome.signal, outcome.exitCode == 128 + signal {
                 writeError(wipe + "geeps: the job was stopped by \(signalName(signal))\n")
@@ -48,23 +88,24 @@ enum LocalLaunch {
     ///
     /// On a thread that is not joined: when all ranks have ended, nobody is left to be told.
     private static func tellTheOthers(
-        _ rank: Int, _ process: ChildProcess, worldSize: Int, port: UInt16
+        _ rank: Int, _ process: ChildProcess, worldSize: Int, port: UInt16, secret: JobSecret
     ) {
         let reason = "it \(process.end.map { "\($0)" } ?? "ended")"
         let identifier = UInt32(process.identifier)
         _ = DedicatedThread(name: "messenger") {
             Rendezvous.decline(
                 rank: rank, worldSize: worldSize, address: "127.0.0.1:\(port)", reason: reason,
-                pid: identifier, settings: ControlSettings(log: { _ in }))
+                pid: identifier, settings: ControlSettings(secret: secret, log: { _ in }))
         }
     }
 
-    /// This program with the same arguments, once a rank, each with its place in the environment.
+    /// A program, this one unless told otherwise, once a rank, each with its place in the environment.
     ///
     /// The cores are divided between the ranks unless the environment says how many threads to use, and
     /// threads that wait give their core away.
     static func commands(
-        worldSize: Int, port: UInt16, arguments: [String], environment: [String: String], cores: Int
+        worldSize: Int, port: UInt16, path: String = "/proc/self/exe", arguments: [String],
+        environment: [String: String], cores: Int
     ) -> [ProcessCommand] {
         (0..<worldSize).map { rank in
             let launch = Launch(
@@ -76,7 +117,7 @@ enum LocalLaunch {
             variables["OMP_WAIT_POLICY"] = environment["OMP_WAIT_POLICY"] ?? "passive"
             variables.merge(LaunchEnvironment.variables(for: launch)) { $1 }
             return ProcessCommand(
-                path: "/proc/self/exe", arguments: arguments, environment: variables)
+                path: path, arguments: arguments, environment: variables)
         }
     }
 }

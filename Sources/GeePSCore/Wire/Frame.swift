@@ -18,6 +18,10 @@ public enum FrameKind: UInt8, Sendable, CaseIterable {
     case goodbye = 7
     /// Control traffic; the payload is defined by docs/formats/control.md.
     case control = 8
+    /// The keeper's answer to hello: prove that you are of the job.
+    case challenge = 9
+    /// The worker's proof.
+    case proof = 10
 }
 
 /// The fixed head of every frame: 64 bytes, little endian.

@@ -40,6 +40,7 @@ final class SharedMemoryConnection: Connection, @unchecked Sendable {
     // Used by the receiving thread only.
     private let incomingHeader = makeHeaderBuffer()
     private var position: UInt64 = 0
+    private var payloadLimit = Limits.framePayloadBytesMaximum
     private var knownHead: UInt64 = 0
     private var arriving: (header: FrameHeader, loan: BufferPool.Loan, filled: Int)?
     private var hasGoodbye = false
@@ -164,6 +165,8 @@ final class SharedMemoryConnection: Connection, @unchecked Sendable {
 
     // MARK: Receiving
 
+    func limitPayload(to bytes: Int) { payloadLimit = bytes }
+
     func receive(deadline: Deadline?) throws(TransportError) -> ReceivedFrame {
         guard socket.enter() else { throw .closedHere(peer) }
         defer { socket.leave() }
@@ -197,6 +200,7 @@ final class SharedMemoryConnection: Connection, @unchecked Sendable {
             from: UnsafeRawBufferPointer(
                 start: incoming.address(position), count: incomingHeader.count))
         let header = try FrameHeader.decode(UnsafeRawBufferPointer(incomingHeader), from: peer)
+        try header.check(limit: payloadLimit, from: peer)
         guard incoming.layout.fitsInPlace(payloadBytes: Int(header.payloadBytes)) else {
             position += UInt64(Limits.frameHeaderBytes)
             releases.skip(upTo: position)

@@ -27,6 +27,7 @@ final class StreamConnection: Connection, @unchecked Sendable {
     // Used by the receiving thread only.
     private let incomingHeader = makeHeaderBuffer()
     private var headerFilled = 0
+    private var payloadLimit = Limits.framePayloadBytesMaximum
     private var arriving: (header: FrameHeader, loan: BufferPool.Loan, filled: Int)?
     private var hasGoodbye = false
     private var failure: TransportError?
@@ -85,6 +86,8 @@ final class StreamConnection: Connection, @unchecked Sendable {
 
     // MARK: Receiving
 
+    func limitPayload(to bytes: Int) { payloadLimit = bytes }
+
     func receive(deadline: Deadline?) throws(TransportError) -> ReceivedFrame {
         guard socket.enter() else { throw .closedHere(peer) }
         defer { socket.leave() }
@@ -129,6 +132,7 @@ final class StreamConnection: Connection, @unchecked Sendable {
         if let arriving { return arriving.header }
         try fill(incomingHeader, filled: &headerFilled, before: 0, nil, deadline)
         let header = try FrameHeader.decode(UnsafeRawBufferPointer(incomingHeader), from: peer)
+        try header.check(limit: payloadLimit, from: peer)
         headerFilled = 0
         return header
     }

@@ -1,0 +1,64 @@
+import Foundation
+import Glibc
+import Testing
+
+/// What the tests of launchers need from the system; `make setup-cluster` installs it.
+enum LauncherTools {
+    static let mpirun = path(of: "mpirun")
+    /// Why there can be no cluster of namespaces; nil where there can.
+    static let obstacleToSlurm: String? = {
+        if geteuid() != 0 { return "only root can make network namespaces" }
+        for program in ["srun", "slurmctld", "slurmd", "ip", "unshare", "nsenter"]
+        where path(of: program) == nil {
+            return "no \(program) here"
+        }
+        return access("/sys/fs/cgroup", F_OK) == 0 ? nil : "no cgroups here, which slurmd needs"
+    }()
+
+    /// Where a program is.
+    static func path(of program: String) -> String? {
+        let search = ProcessInfo.processInfo.environment["PATH"] ?? ""
+        return (search.split(separator: ":").map(String.init) + ["/usr/sbin", "/sbin"])
+            .map { "\($0)/\(program)" }.first { access($0, X_OK) == 0 }
+    }
+}
+
+/// Four hosts under Slurm on this machine, until it is let go.
+final class SlurmCluster {
+    private static let script = GeepsProcess.root.appending(path: "Tests/Cluster/slurm").path()
+    private let folder: TemporaryFolder
+    /// Starts a program on the host that jobs are submitted from.
+    let launcher: [String]
+
+    init() throws {
+        folder = try TemporaryFolder()
+        launcher = [Self.script, "run", folder.url.path()]
+        try #require(try Self.run(["start", folder.url.path()]) == 0, "the cluster did not start")
+    }
+
+    deinit { _ = try? Self.run(["stop", folder.url.path()]) }
+
+    /// Cuts a host off from all others.
+    func cutOff(_ host: Int) throws {
+        let tag = folder.url.path().trimmingCharacters(in: ["/"]).suffix(6)
+        let process = Process()
+        process.executableURL = URL(filePath: "/usr/bin/env")
+        process.arguments = ["ip", "-n", "\(tag)-n\(host)", "link", "set", "eth0", "down"]
+        try process.run()
+        process.waitUntilExit()
+        try #require(process.terminationStatus == 0)
+    }
+
+    private static func run(_ arguments: [String]) throws -> Int32 {
+        let process = Process()
+        process.executableURL = URL(filePath: script)
+        process.arguments = arguments
+        // Daemons keep what they inherit.
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        process.waitUntilExit()
+        return process.terminationStatus
+    }
+}
