@@ -2,7 +2,7 @@ public import GeePSClient
 internal import GeePSCore
 public import GeePSDevice
 internal import GeePSMemory
-internal import GeePSServer
+public import GeePSServer
 internal import GeePSTransport
 
 /// A process's part in a job: a worker, its share of the keepers, and the connections between all.
@@ -22,16 +22,19 @@ public final class Node: Sendable {
     public let membership: Membership
     /// By keeper: how its rows travel to this worker.
     public let carriers: [String]
+    /// Keepers of this process.
+    public let ownKeepers: [Int]
     private let server: Server
     private let acceptor: LaneAcceptor?
 
     private init(
-        worker: Client?, membership: Membership, carriers: [String], server: Server,
-        acceptor: LaneAcceptor?
+        worker: Client?, membership: Membership, carriers: [String],
+        ownKeepers: [Int], server: Server, acceptor: LaneAcceptor?
     ) {
         self.worker = worker
         self.membership = membership
         self.carriers = carriers
+        self.ownKeepers = ownKeepers
         self.server = server
         self.acceptor = acceptor
     }
@@ -64,6 +67,25 @@ public final class Node: Sendable {
         }
     }
 
+    /// Copies rows and optimiser state of this process's keepers as they are after `tick`, while training goes on.
+    ///
+    /// All processes ask for the same ticks, each before its worker's clock `tick`, and when the copies of the
+    /// last cut are not read any more. `Server.cut` says more.
+    ///
+    /// - Parameter onShard: gets the copy of each keeper, on one of its threads, or why there is none.
+    public func cut(
+        at tick: UInt64,
+        onShard: @escaping @Sendable (_ keeper: Int, Result<ShardCapture, RowStoreError>) -> Void
+    ) {
+        for keeper in ownKeepers {
+            do throws(RowStoreError) {
+                try server.cut(keeper: keeper, at: tick) { onShard(keeper, .success($0)) }
+            } catch {
+                onShard(keeper, .failure(error))
+            }
+        }
+    }
+
     /// Ends this process's part: says goodbye to the keepers, waits until all workers have, ends all threads.
     ///
     /// - Returns: whether everybody left in order.
@@ -91,7 +113,12 @@ public final class Node: Sendable {
         _ configuration: NodeConfiguration, device: any Device, listener: Listener?,
         membership: Membership, deadline: Deadline
     ) throws(LaunchError) -> Node {
-        let server = try makeServer(configuration, membership: membership)
+        var restored: RestoredRows?
+        if let restore = configuration.restore { restored = try restore(membership) }
+        // What was read may have taken long.
+        let deadline = restored == nil ? deadline : .after(configuration.joinTimeout)
+        let server = try makeServer(
+            configuration, restored: restored, membership: membership)
         let token = try LaneToken.agree(membership, deadline: deadline)
         let acceptor = listener.map {
             LaneAcceptor(
@@ -105,7 +132,9 @@ public final class Node: Sendable {
                     configuration: configuration, membership: membership, token: token,
                     deadline: deadline
                 ).connectAll(to: server)
-                worker = try makeClient(configuration, device: device, connections: connections)
+                worker = try makeClient(
+                    configuration, device: device, connections: connections,
+                    firstTick: Tick(restored?.tick ?? 0))
             }
             membership.onFailure { [worker] failure in
                 worker?.fail(AccessError(.peerLost, failure.description))
@@ -113,7 +142,7 @@ public final class Node: Sendable {
             return Node(
                 worker: worker, membership: membership,
                 carriers: connections.map { "\($0[0].carrier.rawValue) x\($0.count)" },
-                server: server, acceptor: acceptor)
+                ownKeepers: configuration.ownKeepers, server: server, acceptor: acceptor)
         } catch {
             acceptor?.close()
             server.close()
@@ -122,14 +151,16 @@ public final class Node: Sendable {
     }
 
     private static func makeServer(
-        _ configuration: NodeConfiguration, membership: Membership
+        _ configuration: NodeConfiguration, restored: RestoredRows?, membership: Membership
     ) throws(LaunchError) -> Server {
+        var keeping = ServerConfiguration(
+            map: configuration.map, workerCount: configuration.workers,
+            staleness: configuration.staleness, optimizer: configuration.optimizer,
+            keeperThreads: configuration.keeperThreads)
+        keeping.restored = restored
         do throws(RowStoreError) {
             return try Server(
-                configuration: ServerConfiguration(
-                    map: configuration.map, workerCount: configuration.workers,
-                    staleness: configuration.staleness, optimizer: configuration.optimizer,
-                    keeperThreads: configuration.keeperThreads),
+                configuration: keeping,
                 keepers: configuration.ownKeepers
             ) { [weak membership] worker, error in
                 // Who is gone, the control plane tells; here is what it cannot notice.
@@ -144,17 +175,19 @@ public final class Node: Sendable {
     }
 
     private static func makeClient(
-        _ configuration: NodeConfiguration, device: any Device, connections: [[any Connection]]
+        _ configuration: NodeConfiguration, device: any Device, connections: [[any Connection]],
+        firstTick: Tick
     ) throws(LaunchError) -> Client {
         let optimizer = configuration.optimizer
+        var working = ClientConfiguration(
+            map: configuration.map, rank: configuration.rank,
+            staleness: configuration.staleness, waitTimeout: configuration.waitTimeout,
+            memory: configuration.memory,
+            learningRate: { optimizer.learningRate(at: $0) })
+        working.firstTick = firstTick
         do throws(AccessError) {
             return try Client(
-                configuration: ClientConfiguration(
-                    map: configuration.map, rank: configuration.rank,
-                    staleness: configuration.staleness, waitTimeout: configuration.waitTimeout,
-                    memory: configuration.memory,
-                    learningRate: { optimizer.learningRate(at: $0) }),
-                device: device, connections: connections)
+                configuration: working, device: device, connections: connections)
         } catch {
             throw LaunchError(.system, error.message)
         }
