@@ -122,6 +122,9 @@ public struct CheckpointWriter: Sendable {
         { try remove(directory + "/" + name) }
     }
 
+    /// Removes what is written of the checkpoint of `tick`, which will not be completed.
+    public func abandon(_ tick: UInt64) throws(CheckpointError) { try remove(partial(tick)) }
+
     /// Puts a damaged checkpoint out of the way of the next one of its step; it is kept for who wants to know.
     public func setAside(_ tick: UInt64) throws(CheckpointError) {
         let path = CheckpointDirectory.path(directory, tick)

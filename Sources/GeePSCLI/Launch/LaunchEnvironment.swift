@@ -55,7 +55,9 @@ enum LaunchEnvironment {
     /// Variables that mean something; the last is read by tests only.
     static let known =
         [rank, worldSize, rendezvous, localRank] + CUDALibrary.allCases.map(\.variable)
-        + ["GEEPS_CACHE_DIR", "GEEPS_ORACLE_PYTHON"]
+        + [isSupervised, "GEEPS_CACHE_DIR", "GEEPS_ORACLE_PYTHON"]
+    /// Set for processes whose supervisor starts them again by itself.
+    static let isSupervised = "GEEPS_SUPERVISED"
 
     /// The launch that `environment` describes, nil when it describes none.
     ///

@@ -1,5 +1,6 @@
 import CGeePSShims
 import GeePS
+import GeePSCheckpoint
 import GeePSCore
 import Glibc
 
@@ -10,29 +11,57 @@ enum LocalLaunch {
     /// - Throws: `SupervisedExit` unless all end well; the reasons have been printed then.
     static func run(_ job: Job, environment: [String: String]) throws {
         try run(
-            processes: job.cluster.workers, port: job.cluster.port, environment: environment)
+            processes: job.cluster.workers, port: job.cluster.port, checkpoint: job.checkpoint,
+            environment: environment)
     }
 
     /// Supervises `processes` of this program, which meet at `port`; 0 takes a free one.
-    static func run(processes: Int, port: Int, environment: [String: String]) throws {
-        if port != 0 { try waitForPort(UInt16(port)) }
-        let port = port == 0 ? try freePort() : UInt16(port)
-        let watched = [SIGINT, SIGTERM]
+    ///
+    /// When one of them is lost, all are started again from the newest of the job's checkpoints.
+    static func run(
+        processes: Int, port: Int, checkpoint: CheckpointSettings? = nil,
+        environment: [String: String]
+    ) throws {
+        // Only a run that makes checkpoints does anything with SIGUSR1.
+        let watched = [SIGINT, SIGTERM] + (checkpoint == nil ? [] : [SIGUSR1])
         let signals = geeps_signal_pipe(watched, Int32(watched.count))
         guard signals >= 0 else {
             throw CLIError(.internalError, "cannot watch for signals: \(lastError())")
         }
         // A line of another rank first wipes the bar that rank 0 is drawing.
         let wipe = isatty(STDERR_FILENO) == 1 ? "\r\u{1B}[K" : ""
+        var restart = Restart(checkpoint, arguments: CommandLine.arguments)
+        var goesOn = false
+        repeat {
+            goesOn = false
+            let arguments = restart.arguments
+            try runOnce(processes, port, arguments, signals: signals, environment, wipe: wipe) {
+                guard let line = restart.next(after: $0) else { return false }
+                writeError(wipe + line)
+                goesOn = true
+                return true
+            }
+        } while goesOn
+    }
+
+    /// - Parameter isRestarted: whether an end that is none of success is not the job's.
+    private static func runOnce(
+        _ processes: Int, _ port: Int, _ arguments: [String], signals: Int32,
+        _ environment: [String: String], wipe: String,
+        isRestarted: (Supervisor.Outcome) -> Bool
+    ) throws {
+        if port != 0 { try waitForPort(UInt16(port)) }
+        let port = port == 0 ? try freePort() : UInt16(port)
         var supervisor = Supervisor(
             signals: signals,
             onFirstFailure: { tellTheOthers($0, $1, worldSize: processes, port: port) },
             log: { writeError(wipe + $0) })
         let outcome = try supervisor.run(
             commands(
-                worldSize: processes, port: port, arguments: CommandLine.arguments,
+                worldSize: processes, port: port, arguments: arguments,
                 environment: environment, cores: Int(geeps_available_cores())))
         guard outcome.exitCode == 0 else {
+            if isRestarted(outcome) { return }
             if let signal = outcome.signal, outcome.exitCode == 128 + signal {
                 writeError(wipe + "geeps: the job was stopped by \(signalName(signal))\n")
             } else if let rank = outcome.failedRank {
@@ -74,6 +103,7 @@ enum LocalLaunch {
             variables["OMP_NUM_THREADS"] =
                 environment["OMP_NUM_THREADS"] ?? "\(max(1, cores / worldSize))"
             variables["OMP_WAIT_POLICY"] = environment["OMP_WAIT_POLICY"] ?? "passive"
+            variables[LaunchEnvironment.isSupervised] = "1"
             variables.merge(LaunchEnvironment.variables(for: launch)) { $1 }
             return ProcessCommand(
                 path: "/proc/self/exe", arguments: arguments, environment: variables)
