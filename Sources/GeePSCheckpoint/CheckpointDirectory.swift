@@ -57,7 +57,7 @@ public struct Checkpoint: Sendable {
         }
     }
 
-    /// Reads files `part`, `part + parts`, ... of the manifest and compares length and checksum.
+    /// Reads every `parts`-th file of the manifest, from `part` on, and compares length and checksum.
     ///
     /// - Throws: `.damaged`, naming the file and what was found.
     public func verify(part: Int = 0, of parts: Int = 1) throws(CheckpointError) {

@@ -28,18 +28,21 @@ public struct SystemFiles: FileSystem {
     /// The system's files.
     public init() {}
 
+    /// Makes a directory; one that is there already will do.
     public func makeDirectory(_ path: String) throws(CheckpointError) {
         guard mkdir(path, 0o777) == 0 || errno == EEXIST else {
             throw .system("make directory \(path)")
         }
     }
 
+    /// Makes an empty file and opens it.
     public func create(_ path: String) throws(CheckpointError) -> Int32 {
         let file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
         guard file >= 0 else { throw .system("create \(path)") }
         return file
     }
 
+    /// Writes all of `bytes`.
     public func write(_ bytes: UnsafeRawBufferPointer, to file: Int32, _ path: String)
         throws(CheckpointError)
     {
@@ -53,16 +56,20 @@ public struct SystemFiles: FileSystem {
         }
     }
 
+    /// Waits until the contents are on disk.
     public func sync(_ file: Int32, _ path: String) throws(CheckpointError) {
         guard fsync(file) == 0 else { throw .system("sync \(path)") }
     }
 
+    /// Closes a file.
     public func close(_ file: Int32) { Glibc.close(file) }
 
+    /// Gives a file or directory another name.
     public func rename(_ path: String, to target: String) throws(CheckpointError) {
         guard Glibc.rename(path, target) == 0 else { throw .system("rename \(path) to \(target)") }
     }
 
+    /// Waits until the names are on disk.
     public func syncDirectory(_ path: String) throws(CheckpointError) {
         let directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard directory >= 0 else { throw .system("open \(path) to sync it") }
@@ -70,10 +77,12 @@ public struct SystemFiles: FileSystem {
         guard fsync(directory) == 0 else { throw .system("sync \(path)") }
     }
 
+    /// Removes a file; one that is not there will do.
     public func removeFile(_ path: String) throws(CheckpointError) {
         guard unlink(path) == 0 || errno == ENOENT else { throw .system("remove \(path)") }
     }
 
+    /// Removes an empty directory; one that is not there will do.
     public func removeDirectory(_ path: String) throws(CheckpointError) {
         guard rmdir(path) == 0 || errno == ENOENT else { throw .system("remove \(path)") }
     }

@@ -140,13 +140,12 @@ final class ResumeSearch: @unchecked Sendable {
         _ path: String, _ failure: CheckpointError?, isMismatch: Bool, _ membership: Membership
     ) throws(LaunchError) {
         let message = failure?.message ?? "\(path) is not usable, as another rank says"
-        if isMismatch { throw LaunchError(.disagreement, "cannot resume: \(message)") }
-        guard case .automatic = settings.resume else {
-            throw LaunchError(.disagreement, "cannot resume from \(path): \(message)")
+        let isLast = isMismatch || settings.resume != .automatic
+        // What rank 0 says may be all that is heard of those that end with it.
+        if let failure, !isLast || membership.rank > 0 {
+            log("geeps: the checkpoint is not usable: \(failure.message)\n")
         }
-        if let failure {
-            log("geeps: a damaged checkpoint is left aside: \(failure.message)\n")
-        }
+        if isLast { throw LaunchError(.disagreement, "cannot resume: \(message)") }
         guard membership.rank == 0 else { return }
         let digits = path.split(separator: "-").last.map(String.init) ?? ""
         if let tick = UInt64(digits) {

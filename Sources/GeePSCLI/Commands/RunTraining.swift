@@ -149,8 +149,9 @@ extension Job {
         return !CheckpointDirectory(checkpoint.directory).ticks.isEmpty
     }
 
-    /// The end of a rank that has lost another: where a scheduler started it and there is a checkpoint, it asks to
-    /// be run again. A supervisor of ours does that itself.
+    /// The end of a rank that has lost another: where there is a checkpoint, a launcher is asked to run it again.
+    ///
+    /// A supervisor of ours does that by itself.
     func requeued(_ error: any Error, environment: [String: String]) -> any Error {
         guard let failure = error as? CLIError, failure.code == .unavailable, let checkpoint,
             environment[LaunchEnvironment.rank] != nil,
