@@ -22,19 +22,18 @@ public final class Node: Sendable {
     public let membership: Membership
     /// By keeper: how its rows travel to this worker.
     public let carriers: [String]
-    /// Keepers of this process.
-    public let ownKeepers: [Int]
-    private let server: Server
+    let server: Server
+    let configuration: NodeConfiguration
     private let acceptor: LaneAcceptor?
 
     private init(
-        worker: Client?, membership: Membership, carriers: [String],
-        ownKeepers: [Int], server: Server, acceptor: LaneAcceptor?
+        worker: Client?, membership: Membership, carriers: [String], server: Server,
+        acceptor: LaneAcceptor?, configuration: NodeConfiguration
     ) {
+        self.configuration = configuration
         self.worker = worker
         self.membership = membership
         self.carriers = carriers
-        self.ownKeepers = ownKeepers
         self.server = server
         self.acceptor = acceptor
     }
@@ -66,6 +65,9 @@ public final class Node: Sendable {
             throw failure.map { LaunchError(.peerLost, "\($0)") } ?? error
         }
     }
+
+    /// Keepers of this process.
+    public var ownKeepers: [Int] { configuration.ownKeepers }
 
     /// Copies rows and optimiser state of this process's keepers as they are after `tick`, while training goes on.
     ///
@@ -142,7 +144,7 @@ public final class Node: Sendable {
             return Node(
                 worker: worker, membership: membership,
                 carriers: connections.map { "\($0[0].carrier.rawValue) x\($0.count)" },
-                ownKeepers: configuration.ownKeepers, server: server, acceptor: acceptor)
+                server: server, acceptor: acceptor, configuration: configuration)
         } catch {
             acceptor?.close()
             server.close()
@@ -158,6 +160,7 @@ public final class Node: Sendable {
             staleness: configuration.staleness, optimizer: configuration.optimizer,
             keeperThreads: configuration.keeperThreads)
         keeping.restored = restored
+        keeping.tableOptimizers = configuration.tableOptimizers
         do throws(RowStoreError) {
             return try Server(
                 configuration: keeping,
@@ -178,12 +181,10 @@ public final class Node: Sendable {
         _ configuration: NodeConfiguration, device: any Device, connections: [[any Connection]],
         firstTick: Tick
     ) throws(LaunchError) -> Client {
-        let optimizer = configuration.optimizer
         var working = ClientConfiguration(
             map: configuration.map, rank: configuration.rank,
             staleness: configuration.staleness, waitTimeout: configuration.waitTimeout,
-            memory: configuration.memory,
-            learningRate: { optimizer.learningRate(at: $0) })
+            memory: configuration.memory, learningRate: configuration.learningRates)
         working.firstTick = firstTick
         do throws(AccessError) {
             return try Client(
