@@ -36,6 +36,9 @@ let package = Package(
         .target(name: "GeePSMemory", dependencies: ["GeePSCore", "GeePSDevice"]),
         .target(name: "GeePSClient", dependencies: ["GeePSCore", "GeePSDevice", "GeePSMemory"]),
         .target(name: "GeePSServer", dependencies: ["GeePSCore", "CGeePSKernels"]),
+        .target(
+            name: "GeePSCheckpoint",
+            dependencies: ["GeePSCore", "GeePSServer", "Safetensors", "CGeePSShims"]),
         .target(name: "GeePSTransport", dependencies: ["GeePSCore", "CGeePSShims"]),
         .target(
             name: "GeePS",
@@ -60,7 +63,7 @@ let package = Package(
             name: "GeePSCLI",
             dependencies: [
                 "GeePS", "GeePSCore", "GeePSNN", "GeePSSimulation", "GeePSServer", "GeePSClient",
-                "GeePSMemory", "GeePSDevice", "GeePSTransport", "Safetensors", "CGeePSKernels",
+                "GeePSCheckpoint", "GeePSMemory", "GeePSDevice", "GeePSTransport", "Safetensors", "CGeePSKernels",
                 "CGeePSShims",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Yams", package: "Yams"),
@@ -94,6 +97,9 @@ let package = Package(
         .testTarget(
             name: "GeePSServerTests",
             dependencies: ["GeePSServer", "GeePSCore", "CGeePSKernels", "GeePSTestSupport"]),
+        .testTarget(
+            name: "GeePSCheckpointTests",
+            dependencies: ["GeePSCheckpoint", "GeePSServer", "GeePSCore", "Safetensors"]),
         .testTarget(
             name: "GeePSABITests", dependencies: ["GeePSABI", "CGeePS", "GeePSTestSupport"]),
         .testTarget(name: "GeePSTransportTests", dependencies: ["GeePSTransport", "GeePSCore"]),

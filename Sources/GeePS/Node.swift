@@ -2,7 +2,7 @@ public import GeePSClient
 internal import GeePSCore
 public import GeePSDevice
 internal import GeePSMemory
-internal import GeePSServer
+public import GeePSServer
 internal import GeePSTransport
 
 /// A process's part in a job: a worker, its share of the keepers, and the connections between all.
@@ -67,6 +67,28 @@ public final class Node: Sendable {
         }
     }
 
+    /// Keepers of this process.
+    public var ownKeepers: [Int] { configuration.ownKeepers }
+
+    /// Copies rows and optimiser state of this process's keepers as they are after `tick`, while training goes on.
+    ///
+    /// All processes ask for the same ticks, each before its worker's clock `tick`, and when the copies of the
+    /// last cut are not read any more. `Server.cut` says more.
+    ///
+    /// - Parameter onShard: gets the copy of each keeper, on one of its threads, or why there is none.
+    public func cut(
+        at tick: UInt64,
+        onShard: @escaping @Sendable (_ keeper: Int, Result<ShardCapture, RowStoreError>) -> Void
+    ) {
+        for keeper in ownKeepers {
+            do throws(RowStoreError) {
+                try server.cut(keeper: keeper, at: tick) { onShard(keeper, .success($0)) }
+            } catch {
+                onShard(keeper, .failure(error))
+            }
+        }
+    }
+
     /// Ends this process's part: says goodbye to the keepers, waits until all workers have, ends all threads.
     ///
     /// - Returns: whether everybody left in order.
@@ -111,7 +133,12 @@ public final class Node: Sendable {
         _ configuration: NodeConfiguration, device: any Device, listener: Listener?,
         membership: Membership, deadline: Deadline
     ) throws(LaunchError) -> Node {
-        let server = try makeServer(configuration, membership: membership)
+        var restored: RestoredRows?
+        if let restore = configuration.restore { restored = try restore(membership) }
+        // What was read may have taken long.
+        let deadline = restored == nil ? deadline : .after(configuration.joinTimeout)
+        let server = try makeServer(
+            configuration, restored: restored, membership: membership)
         let key = try LaneKey.agree(
             membership, secret: configuration.control.secret ?? JobSecret(), deadline: deadline)
         let acceptor = listener.map {
@@ -126,7 +153,9 @@ public final class Node: Sendable {
                     configuration: configuration, membership: membership, key: key,
                     deadline: deadline
                 ).connectAll(to: server)
-                worker = try makeClient(configuration, device: device, connections: connections)
+                worker = try makeClient(
+                    configuration, device: device, connections: connections,
+                    firstTick: Tick(restored?.tick ?? 0))
             }
             membership.onFailure { [worker] failure in
                 worker?.fail(AccessError(.peerLost, failure.description))
@@ -143,16 +172,17 @@ public final class Node: Sendable {
     }
 
     private static func makeServer(
-        _ configuration: NodeConfiguration, membership: Membership
+        _ configuration: NodeConfiguration, restored: RestoredRows?, membership: Membership
     ) throws(LaunchError) -> Server {
+        var keeping = ServerConfiguration(
+            map: configuration.map, workerCount: configuration.workers,
+            staleness: configuration.staleness, optimizer: configuration.optimizer,
+            keeperThreads: configuration.keeperThreads)
+        keeping.restored = restored
+        keeping.tableOptimizers = configuration.tableOptimizers
         do throws(RowStoreError) {
-            var server = ServerConfiguration(
-                map: configuration.map, workerCount: configuration.workers,
-                staleness: configuration.staleness, optimizer: configuration.optimizer,
-                keeperThreads: configuration.keeperThreads)
-            server.tableOptimizers = configuration.tableOptimizers
             return try Server(
-                configuration: server,
+                configuration: keeping,
                 keepers: configuration.ownKeepers
             ) { [weak membership] worker, error in
                 // Who is gone, the control plane tells; here is what it cannot notice.
@@ -167,16 +197,17 @@ public final class Node: Sendable {
     }
 
     private static func makeClient(
-        _ configuration: NodeConfiguration, device: any Device, connections: [[any Connection]]
+        _ configuration: NodeConfiguration, device: any Device, connections: [[any Connection]],
+        firstTick: Tick
     ) throws(LaunchError) -> Client {
+        var working = ClientConfiguration(
+            map: configuration.map, rank: configuration.rank,
+            staleness: configuration.staleness, waitTimeout: configuration.waitTimeout,
+            memory: configuration.memory, learningRate: configuration.learningRates)
+        working.firstTick = firstTick
         do throws(AccessError) {
             return try Client(
-                configuration: ClientConfiguration(
-                    map: configuration.map, rank: configuration.rank,
-                    staleness: configuration.staleness, waitTimeout: configuration.waitTimeout,
-                    memory: configuration.memory,
-                    learningRate: configuration.learningRates),
-                device: device, connections: connections)
+                configuration: working, device: device, connections: connections)
         } catch {
             throw LaunchError(.system, error.message)
         }

@@ -1,5 +1,6 @@
 public import GeePSCore
 public import GeePSMemory
+public import GeePSServer
 public import GeePSTransport
 
 /// What a process must know to take part in a job.
@@ -60,6 +61,11 @@ public struct NodeConfiguration: Sendable {
     public var learningRate: (@Sendable (TableIndex, UInt64) -> Double)?
     /// What else must be equal in all processes, "key: value" a line: the model, the data.
     public var agreement = ""
+    /// Finds what the keepers start from, once all processes are there; nil, or an answer of nil, for the initial
+    /// values that rank 0 sends.
+    ///
+    /// All processes must come to the same tick.
+    public var restore: (@Sendable (Membership) throws(LaunchError) -> RestoredRows?)?
     /// Times of the control plane.
     public var control = ControlSettings()
 

@@ -16,6 +16,8 @@ public struct ClientConfiguration: Sendable {
     public var memory: MemoryConfiguration?
     /// Learning rate of the update of a table that completes a tick; travels with every push.
     public var learningRate: @Sendable (TableIndex, UInt64) -> Double
+    /// Clocks completed before: the tick that the keepers are restored at.
+    public var firstTick = Tick.zero
 
     /// A configuration.
     public init(
@@ -68,7 +70,7 @@ public final class Client: Sendable {
         memory?.waitTimeout = configuration.waitTimeout
         manager = try AccessManager(
             tables: configuration.map.tables, store: store, device: device,
-            staleness: configuration.staleness, memory: memory)
+            staleness: configuration.staleness, memory: memory, firstTick: configuration.firstTick)
         store.start()
     }
 

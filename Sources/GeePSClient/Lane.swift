@@ -42,7 +42,7 @@ final class Lane: @unchecked Sendable {
     init(
         keeper: Int, laneIndex: Int, laneCount: Int, rank: Int, connection: any Connection,
         map: ShardMap, tables: [TableCopy], staleness: Staleness,
-        learningRate: @escaping @Sendable (TableIndex, UInt64) -> Double
+        learningRate: @escaping @Sendable (TableIndex, UInt64) -> Double, firstTick: Tick
     ) {
         self.keeper = keeper
         self.laneIndex = laneIndex
@@ -60,7 +60,8 @@ final class Lane: @unchecked Sendable {
         self.blocksOfTable = blocksOfTable
         state = State(
             rules: WorkerProtocol(
-                tableOfBlock: blocks.map(\.table), tableCount: tables.count, staleness: staleness),
+                tableOfBlock: blocks.map(\.table), tableCount: tables.count, staleness: staleness,
+                restoredAt: firstTick.count),
             isQueued: Array(repeating: false, count: blocks.count),
             needsInitial: Array(repeating: false, count: blocks.count))
     }

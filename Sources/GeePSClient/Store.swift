@@ -38,7 +38,8 @@ final class Store: ParameterStore {
                 Lane(
                     keeper: keeper, laneIndex: index, laneCount: connections.count,
                     rank: configuration.rank, connection: connection, map: map, tables: tables,
-                    staleness: configuration.staleness, learningRate: configuration.learningRate)
+                    staleness: configuration.staleness, learningRate: configuration.learningRate,
+                    firstTick: configuration.firstTick)
             }
         }
     }

@@ -43,7 +43,7 @@ public final class AccessManager: @unchecked Sendable {
     var mustReplan = false
 
     struct State {
-        var tick = Tick.zero
+        var tick: Tick
         // By table: reads lent in place; a clock that waits for them; the clock was raised this iteration.
         var inPlaceReads: [Int]
         var clockWaits: [Bool]
@@ -57,11 +57,13 @@ public final class AccessManager: @unchecked Sendable {
 
     /// A manager for `tables` over the client's `store`.
     ///
-    /// - Parameter memory: nil where everything stays on the device, at one address.
+    /// - Parameters:
+    ///   - memory: nil where everything stays on the device, at one address.
+    ///   - firstTick: clocks completed before.
     /// - Throws: `.outOfMemory` when managed memory cannot be set up.
     public init(
         tables: [TableLayout], store: any ParameterStore, device: any Device, staleness: Staleness,
-        memory: MemoryConfiguration? = nil
+        memory: MemoryConfiguration? = nil, firstTick: Tick = .zero
     ) throws(AccessError) {
         self.tables = tables
         self.store = store
@@ -78,7 +80,7 @@ public final class AccessManager: @unchecked Sendable {
         lastUpdates = Array(repeating: nil, count: tables.count)
         updateCounts = Array(repeating: 0, count: tables.count)
         state = State(
-            inPlaceReads: Array(repeating: 0, count: tables.count),
+            tick: firstTick, inPlaceReads: Array(repeating: 0, count: tables.count),
             clockWaits: Array(repeating: false, count: tables.count),
             clockRaised: Array(repeating: false, count: tables.count), staleness: staleness)
         reclaimer = Reclaimer { [unowned self] work throws(AccessError) in try perform(work) }

@@ -224,7 +224,8 @@ public final class Trainer {
         if let port {
             try port.stream.synchronise(deadline: .after(client.configuration.waitTimeout))
         }
-        let batches = Int64(client.tick.count) * Int64(configuration.batchesPerClock)
+        let clocks = client.tick.count - client.configuration.firstTick.count
+        let batches = Int64(clocks) * Int64(configuration.batchesPerClock)
         return NetworkStates(
             values: try network.stateTensors.map { try client.values(of: locals[$0]) },
             batchCounts: firstBatchCounts.map { $0 &+ batches })

@@ -3,9 +3,12 @@ internal import GeePSCore
 /// The rows of one shard and the threads that own them, block by block in turn.
 ///
 /// Blocks know nothing of each other, so threads need no lock between them and any number gives the same bits.
-final class Keeper: Sendable {
+final class Keeper: @unchecked Sendable {
+    // Sendable: `capture` is touched by the one who asks for cuts; the rest is constant after init.
     let blocks: [Block]
     let publications: Publications
+    private let store: RowStore
+    private var capture: ShardCapture?
     private let threads: [KeeperThread]
     private let posting = Signal()
 
@@ -22,13 +25,16 @@ final class Keeper: Sendable {
         let store = try RowStore(
             shardMap: map, keeper: index, optimizer: Optimizer(configuration.optimizer),
             tableOptimizers: configuration.tableOptimizers.map { Optimizer($0) })
+        if let restored = configuration.restored { try restored.fill(store) }
+        self.store = store
         self.blocks = blocks
         self.publications = publications
         threads = (0..<configuration.keeperThreads).map { part in
             KeeperThread(
                 part: part, of: configuration.keeperThreads, store: store,
                 publications: publications, workerCount: configuration.workerCount,
-                policy: policy, lanesMaximum: lanesMaximum, onFailure: onFailure)
+                policy: policy, lanesMaximum: lanesMaximum,
+                restoredTick: configuration.restored?.tick, onFailure: onFailure)
         }
     }
 
@@ -46,6 +52,18 @@ final class Keeper: Sendable {
     /// A worker's lane is open.
     func post(joined session: Session) {
         for thread in threads { thread.post(joined: session) }
+    }
+
+    /// Copies every block when its `tick` is applied, while all goes on; `onFull` gets the whole.
+    ///
+    /// The copy of the last cut is used again: nobody may read it any more.
+    func cut(
+        at tick: UInt64, onFull: @escaping @Sendable (ShardCapture) -> Void
+    ) throws(RowStoreError) {
+        if capture == nil { capture = try ShardCapture(store) }
+        guard let capture else { return }
+        capture.begin(tick: tick, onFull: onFull)
+        for thread in threads { thread.post(capture) }
     }
 
     /// Has `body` run over the rows while all threads stand still; false when the keeper has stopped.

@@ -10,6 +10,7 @@ final class KeeperThread: @unchecked Sendable {
     enum Event: ~Copyable {
         case frame(ReceivedFrame, Session)
         case joined(Session)
+        case cut(ShardCapture)
         case halt(Halt)
         case hold(BlockNorms)
         case release(scale: Float?)
@@ -34,14 +35,18 @@ final class KeeperThread: @unchecked Sendable {
     private var contributions: [Int]
     private var learningRates: [Double]
     private var sessions: [[Session?]]
+    // The copy that is being made and how many blocks it still wants; let go with the last.
+    private var capture: ShardCapture?
+    private var blocksToCapture = 0
     // The two-phase clock: who is told when all blocks wait, and the blocks that do.
     private var norms: BlockNorms?
     private var heldBlocks: [Int] = []
     private var gradientScale: Float? = 1
 
+    /// - Parameter restoredTick: the tick that `store` is at; nil where it waits for initial values.
     init(
         part: Int, of partCount: Int, store: RowStore, publications: Publications,
-        workerCount: Int, policy: ApplyPolicy, lanesMaximum: Int,
+        workerCount: Int, policy: ApplyPolicy, lanesMaximum: Int, restoredTick: UInt64?,
         onFailure: @escaping @Sendable (TransportError, Session) -> Void
     ) {
         keeper = store.keeper
@@ -55,8 +60,15 @@ final class KeeperThread: @unchecked Sendable {
         self.onFailure = onFailure
         let map = store.shardMap
         blocks = map.blocksOfKeeper[store.keeper].map { map.blocks[$0] }
-        rules = KeeperProtocol(
-            workerCount: workerCount, blockCount: blocks.count, policy: policy)
+        rules =
+            if let restoredTick {
+                KeeperProtocol(
+                    workerCount: workerCount, blockCount: blocks.count, policy: policy,
+                    restoredAt: restoredTick)
+            } else {
+                KeeperProtocol(
+                    workerCount: workerCount, blockCount: blocks.count, policy: policy)
+            }
         let bytesMaximum = blocks.map { map.byteCount(of: $0) }.max() ?? 0
         held = HeldPushes(
             blockCount: blocks.count, workerCount: workerCount, bytesMaximum: bytesMaximum)
@@ -83,6 +95,9 @@ final class KeeperThread: @unchecked Sendable {
     /// A worker's lane is open.
     func post(joined session: Session) { mailbox.send(.joined(session)) }
 
+    /// Has each block copied into `capture` as soon as its tick is applied; a tick that is over is now.
+    func post(_ capture: ShardCapture) { mailbox.send(.cut(capture)) }
+
     /// Nothing more goes into the mailbox; the thread ends when it is empty.
     func close() { mailbox.close() }
 
@@ -102,9 +117,15 @@ final class KeeperThread: @unchecked Sendable {
     func release(scale: Float?) { mailbox.send(.release(scale: scale)) }
 
     private func run() {
+        // Restored rows wait for those who join.
+        for block in ownBlocks where rules.age(block: block) != nil { publish(block, to: nil) }
         while let event = mailbox.receive() {
             switch consume event {
             case .joined(let session): join(session)
+            case .cut(let capture):
+                blocksToCapture = ownBlockCount
+                self.capture = blocksToCapture == 0 ? nil : capture
+                for block in ownBlocks { captureIfDue(block) }
             case .halt(let halt): halt.arrive(store)
             case .hold(let norms):
                 self.norms = norms
@@ -287,8 +308,17 @@ final class KeeperThread: @unchecked Sendable {
         contributions[block] += 1
     }
 
+    private func captureIfDue(_ block: Int) {
+        guard let capture, let age = rules.age(block: block), age >= capture.tick,
+            capture.take(block)
+        else { return }
+        blocksToCapture -= 1
+        if blocksToCapture == 0 { self.capture = nil }
+    }
+
     /// Offers the rows of `block` to `worker`, or to all.
     private func publish(_ block: Int, to worker: Int?) {
+        captureIfDue(block)
         publications.publish(
             block: block, rows: UnsafeRawBufferPointer(store.values(block)),
             age: rules.age(block: block) ?? 0,

@@ -6,6 +6,9 @@ public struct RowStoreError: Error, Hashable, Sendable, CustomStringConvertible 
     /// What was asked for, what the system answered, what would do.
     public let message: String
 
+    /// An error that reads `message`.
+    public init(message: String) { self.message = message }
+
     /// The message.
     public var description: String { message }
 }

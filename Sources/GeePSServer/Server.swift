@@ -15,6 +15,8 @@ public struct ServerConfiguration: Sendable {
     /// A thread sums and steps at the speed of one core's memory accesses, some 10 GB/s: beside a GPU several
     /// are needed.
     public var keeperThreads: Int
+    /// What the keepers start from; nil for the initial values that rank 0 sends.
+    public var restored: RestoredRows?
 
     /// By table, where they differ from `optimizer`, which has all the state they need; else empty.
     public var tableOptimizers: [OptimizerConfiguration] = []
@@ -125,6 +127,24 @@ public final class Server: @unchecked Sendable {
             }
             sessions.append(session)
         }
+    }
+
+    /// Copies rows and optimiser state of a keeper of this process as they are after `tick`, block by block, while
+    /// all goes on.
+    ///
+    /// Call it before this process's worker sends its updates of `tick`, and when the copy of the cut before is
+    /// not read any more. Where updates are applied on arrival, workers that are ahead must wait for `onFull`, or
+    /// the copy has some of their later updates.
+    ///
+    /// - Parameter onFull: gets the copy, on a keeper's thread.
+    /// - Throws: when there is no memory for the copy.
+    public func cut(
+        keeper index: Int, at tick: UInt64, onFull: @escaping @Sendable (ShardCapture) -> Void
+    ) throws(RowStoreError) {
+        guard let keeper = keepers[index] else {
+            preconditionFailure("keeper \(index) is not in this process")
+        }
+        try keeper.cut(at: tick, onFull: onFull)
     }
 
     /// Runs `body` over the rows of a keeper of this process, while its threads stand still, after what has reached

@@ -171,7 +171,7 @@ public struct Header: Hashable, Sendable {
 
 extension JSONScanner {
     /// An object: `member` is called with each key and takes its value.
-    mutating func takeMembers(
+    package mutating func takeMembers(
         _ member: (String, inout JSONScanner) throws(SafetensorsError) -> Void
     ) throws(SafetensorsError) {
         try take("{")

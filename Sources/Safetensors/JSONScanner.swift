@@ -1,13 +1,13 @@
 /// Reads the tokens of a header from left to right: strict JSON, no recursion, no lookahead but a byte.
-struct JSONScanner {
+package struct JSONScanner {
     private let bytes: UnsafeRawBufferPointer
     /// Offset of the next byte in the header.
-    private(set) var position = 0
+    package private(set) var position = 0
 
-    init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+    package init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
 
     /// Takes the punctuation `character`, after any white space.
-    mutating func take(_ character: Unicode.Scalar) throws(SafetensorsError) {
+    package mutating func take(_ character: Unicode.Scalar) throws(SafetensorsError) {
         skipSpace()
         guard position < bytes.count, bytes[position] == UInt8(ascii: character) else {
             throw unexpected(expected: "'\(character)'")
@@ -16,7 +16,7 @@ struct JSONScanner {
     }
 
     /// Takes `character` if it is next.
-    mutating func takeIfPresent(_ character: Unicode.Scalar) -> Bool {
+    package mutating func takeIfPresent(_ character: Unicode.Scalar) -> Bool {
         skipSpace()
         guard position < bytes.count, bytes[position] == UInt8(ascii: character) else {
             return false
@@ -26,13 +26,13 @@ struct JSONScanner {
     }
 
     /// Refuses anything but white space up to the end.
-    mutating func takeEnd() throws(SafetensorsError) {
+    package mutating func takeEnd() throws(SafetensorsError) {
         skipSpace()
         if position < bytes.count { throw unexpected(expected: "the end") }
     }
 
     /// A whole number of zero or more, without sign, fraction, exponent or leading zeros.
-    mutating func takeCount() throws(SafetensorsError) -> Int {
+    package mutating func takeCount() throws(SafetensorsError) -> Int {
         skipSpace()
         let start = position
         var value = 0
@@ -56,7 +56,7 @@ struct JSONScanner {
     }
 
     /// A string, escapes resolved.
-    mutating func takeString() throws(SafetensorsError) -> String {
+    package mutating func takeString() throws(SafetensorsError) -> String {
         try take("\"")
         let start = position
         var text: [UInt8] = []
@@ -155,7 +155,7 @@ struct JSONScanner {
 }
 
 /// The JSON of `text`, quotes included: only what must be escaped is.
-func quotedJSON(_ text: String) -> String {
+package func quotedJSON(_ text: String) -> String {
     var result = "\""
     for scalar in text.unicodeScalars {
         switch scalar {

@@ -59,6 +59,23 @@ public final class SafetensorsFile: Sendable {
             doing: "\(path): read tensor \(name)")
     }
 
+    /// Reads a part of a tensor's bytes, from `offset` on, as many as `destination` has.
+    public func read(
+        _ name: String, from offset: Int, into destination: UnsafeMutableRawBufferPointer
+    ) throws(SafetensorsError) {
+        let info = try info(name)
+        guard offset >= 0, offset <= info.byteCount, destination.count <= info.byteCount - offset
+        else {
+            throw SafetensorsError(
+                .mismatch,
+                "\(path): tensor \(name) has \(info.byteCount) bytes, asked for "
+                    + "\(destination.count) from \(offset) on")
+        }
+        try readFully(
+            descriptor, destination, at: dataStart + info.byteRange.lowerBound + offset,
+            doing: "\(path): read tensor \(name)")
+    }
+
     /// Calls `body` with a copy of a tensor's bytes, 64-byte aligned, valid during the call.
     public func withBytes<Result>(
         _ name: String, _ body: (UnsafeRawBufferPointer) -> Result

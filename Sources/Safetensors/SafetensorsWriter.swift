@@ -53,6 +53,33 @@ public enum SafetensorsWriter {
     public static func write(
         path: String, tensors: [TensorSource], metadata: [String: String] = ["format": "pt"]
     ) throws(SafetensorsError) {
+        let (tensors, json) = try prepare(tensors, metadata, path)
+        let temporary = "\(path).partial-\(getpid())"
+        do throws(SafetensorsError) {
+            try writeFile(temporary, path: path, json: json, tensors: tensors)
+            if rename(temporary, path) != 0 { throw systemError("rename \(temporary) to \(path)") }
+        } catch {
+            unlink(temporary)
+            throw error
+        }
+        try syncDirectory(of: path)
+    }
+
+    /// Gives the bytes of a file of `tensors` to `sink`, from first to last, for those who write it themselves.
+    ///
+    /// - Parameter path: for messages.
+    public static func produce(
+        path: String, tensors: [TensorSource], metadata: [String: String] = ["format": "pt"],
+        into sink: TensorSource.Sink
+    ) throws(SafetensorsError) {
+        let (tensors, json) = try prepare(tensors, metadata, path)
+        try produce(path: path, json: json, tensors: tensors, into: sink)
+    }
+
+    /// The tensors in the order of the file, and its header.
+    private static func prepare(
+        _ tensors: [TensorSource], _ metadata: [String: String], _ path: String
+    ) throws(SafetensorsError) -> ([TensorSource], json: [UInt8]) {
         let tensors = tensors.sorted {
             $0.elementType != $1.elementType
                 ? $0.elementType > $1.elementType : NameKey($0.name) < NameKey($1.name)
@@ -70,15 +97,7 @@ public enum SafetensorsWriter {
                 "write \(path): header of \(json.count) bytes, readers take "
                     + "\(Header.byteCountMaximum); fewer tensors a file would do")
         }
-        let temporary = "\(path).partial-\(getpid())"
-        do throws(SafetensorsError) {
-            try writeFile(temporary, path: path, json: json, header: header, tensors: tensors)
-            if rename(temporary, path) != 0 { throw systemError("rename \(temporary) to \(path)") }
-        } catch {
-            unlink(temporary)
-            throw error
-        }
-        try syncDirectory(of: path)
+        return (tensors, json)
     }
 
     private static func header(
@@ -108,22 +127,30 @@ public enum SafetensorsWriter {
     }
 
     private static func writeFile(
-        _ temporary: String, path: String, json: [UInt8], header: Header, tensors: [TensorSource]
+        _ temporary: String, path: String, json: [UInt8], tensors: [TensorSource]
     ) throws(SafetensorsError) {
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
         guard descriptor >= 0 else { throw systemError("create \(temporary)") }
         defer { close(descriptor) }
-        let length = withUnsafeBytes(of: UInt64(json.count).littleEndian, Array.init)
-        try withBytes(of: length + json) { (bytes) throws(SafetensorsError) in
-            try writeFully(descriptor, bytes, doing: "write the header of \(path)")
+        try produce(path: path, json: json, tensors: tensors) {
+            (bytes) throws(SafetensorsError) in
+            try writeFully(descriptor, bytes, doing: "write \(path)")
         }
+        if fsync(descriptor) != 0 { throw systemError("sync \(temporary)") }
+    }
+
+    private static func produce(
+        path: String, json: [UInt8], tensors: [TensorSource], into sink: TensorSource.Sink
+    ) throws(SafetensorsError) {
+        let length = withUnsafeBytes(of: UInt64(json.count).littleEndian, Array.init)
+        try withBytes(of: length + json, sink)
         for tensor in tensors {
             let expected = tensor.elementType.byteCount(shape: tensor.shape) ?? 0
             var produced = 0
             try tensor.produce { (bytes) throws(SafetensorsError) in
                 produced += bytes.count
                 if produced > expected { return }
-                try writeFully(descriptor, bytes, doing: "write tensor \(tensor.name) of \(path)")
+                try sink(bytes)
             }
             guard produced == expected else {
                 throw SafetensorsError(
@@ -133,7 +160,6 @@ public enum SafetensorsWriter {
                         + "needs \(expected)")
             }
         }
-        if fsync(descriptor) != 0 { throw systemError("sync \(temporary)") }
     }
 
     // The rename itself must reach the disk too.

@@ -55,6 +55,7 @@ private let sections: [Section] = [
     Section("cluster", "", [("workers", "2")]),
     Section("memory", "", []),
     Section("output", "", [("directory", "d")]),
+    Section("checkpoint", "", [("directory", "d")]),
 ]
 
 /// Keys of which a section takes one.

@@ -11,13 +11,14 @@ final class RunDirectory {
 
     /// Makes the directory, parents included, and an empty metrics file.
     ///
+    /// - Parameter continues: leaves what an earlier part of the run has written.
     /// - Throws: `CLIError` naming what cannot be created.
-    init(_ path: String?) throws(CLIError) {
+    init(_ path: String?, continues: Bool = false) throws(CLIError) {
         self.path = path
         guard let path else { return }
         try makeDirectories(path)
         let file = path + "/metrics.jsonl"
-        guard let stream = fopen(file, "w") else {
+        guard let stream = fopen(file, continues ? "a" : "w") else {
             throw CLIError(.cannotOpen, "cannot create \(file): \(lastError())")
         }
         metrics = stream

@@ -1,4 +1,5 @@
 import GeePS
+import GeePSCheckpoint
 import GeePSClient
 import GeePSCore
 import GeePSDevice
@@ -46,7 +47,8 @@ struct TrainingPreparation {
             batchSize: network.batchSize * job.batchesPerClock, shuffleSeed: nil)
         plan = try Self.plan(job, file, network)
         start = try Self.start(job, network)
-        output = try RunDirectory(launch.rank == 0 ? job.outputDirectory : nil)
+        output = try RunDirectory(
+            launch.rank == 0 ? job.outputDirectory : nil, continues: job.hasCheckpoints)
     }
 
     private static func plan(_ job: Job, _ file: String, _ network: Network) throws -> NetworkPlan?
@@ -78,26 +80,87 @@ func runTraining(
         launch: launch, tables: Trainer.tables(of: network), data: preparation.data)
     configuration.keeperThreads = job.cluster.keeperThreads ?? preparation.device.keeperThreads
     configuration.memory = preparation.plan.flatMap { job.memory?.configuration(for: $0) }
+    let log: @Sendable (String) -> Void = { writeError($0) }
+    let search = job.checkpoint.map {
+        ResumeSearch(
+            $0, job: job, network: network,
+            samplesPerClock: network.batchSize * job.batchesPerClock * launch.worldSize, log: log)
+    }
+    if let search {
+        configuration.restore = { (membership) throws(LaunchError) in try search.run(membership) }
+    }
+    let signals = try job.checkpoint.map { _ in try StopSignals.watch() }
     let node = try Node.join(
         configuration, device: preparation.device.ready(for: preparation, timeline: timeline))
     if let warning = sharedCoresWarning(node.membership, environment: processEnvironment()) {
         progress.message("geeps: \(warning)")
     }
+    if let point = search?.point {
+        progress.message("geeps: resuming from \(point.path), step \(point.tick)")
+    }
+    var checkpointer: Checkpointer?
+    defer { checkpointer?.close() }
     do {
         let run = TrainingRun(
             job: job, launch: launch, data: preparation.data, model: preparation.model,
             device: preparation.device, network: network, plan: preparation.plan, node: node,
             output: preparation.output,
-            progress: progress, timeline: timeline)
-        let summary = try run.run(from: preparation.start)
+            progress: progress, timeline: timeline, resumed: search?.point)
+        if let settings = job.checkpoint, let signals {
+            checkpointer = run.checkpointer(
+                settings, agreement: configuration.agreement, keepers: configuration.keeperCount,
+                signals: signals, log: log)
+        }
+        let summary = try run.run(from: preparation.start, checkpointer)
         node.leave()
         // What is still on the GPU's streams leaves its spans.
         if timeline != nil {
             try? network.target.stream?.synchronise(deadline: .after(.seconds(10)))
         }
         return summary
+    } catch let stopped as StoppedEarly {
+        node.leave()
+        throw preempted(stopped, job, launch, signals?.signal, progress)
     } catch {
-        throw endAfterFailure(error, node: node, rank: launch.rank)
+        let end = endAfterFailure(error, node: node, rank: launch.rank)
+        throw job.requeued(end, environment: processEnvironment())
+    }
+}
+
+/// How a run ends that a signal has stopped at a clock: the same command goes on from there.
+private func preempted(
+    _ stopped: StoppedEarly, _ job: Job, _ launch: Launch, _ signal: Int32?,
+    _ progress: ProgressReporter
+) -> any Error {
+    progress.finish()
+    if launch.rank == 0 {
+        let reason = signal.map { "stopped by \(signalName($0))" } ?? "another rank was stopped"
+        let state =
+            stopped.tick.map { "its checkpoint has \($0) steps" } ?? "without a new checkpoint"
+        writeError("geeps: \(reason); \(state); run the same command again to go on\n")
+    }
+    return SupervisedExit(code: CLIExit.preempted.rawValue)
+}
+
+extension Job {
+    /// Whether an earlier part of the run has left checkpoints.
+    var hasCheckpoints: Bool {
+        guard let checkpoint, checkpoint.resume != .never else { return false }
+        return !CheckpointDirectory(checkpoint.directory).ticks.isEmpty
+    }
+
+    /// The end of a rank that has lost another: where there is a checkpoint, a launcher is asked to run it again.
+    ///
+    /// A supervisor of ours does that by itself.
+    func requeued(_ error: any Error, environment: [String: String]) -> any Error {
+        guard let failure = error as? CLIError, failure.code == .unavailable, let checkpoint,
+            environment[LaunchEnvironment.rank] != nil,
+            environment[LaunchEnvironment.isSupervised] == nil,
+            let tick = CheckpointDirectory(checkpoint.directory).ticks.last
+        else { return error }
+        return CLIError(
+            .preempted,
+            "\(failure.message); run again to go on from the checkpoint of step \(tick)")
     }
 }
 
@@ -186,6 +249,10 @@ extension Job {
             length: \(length)
             samples: \(data.training.count) of \(data.training.shape)
             """
+        if let checkpoint {
+            node.agreement +=
+                "\ncheckpoint: every \(checkpoint.every.text) in \(checkpoint.directory)"
+        }
         return node
     }
 }

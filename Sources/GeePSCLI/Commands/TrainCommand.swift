@@ -22,6 +22,7 @@ struct TrainCommand: ParsableCommand {
               geeps train job.yaml --quiet --json | jq .test_accuracy
               geeps train job.yaml --set memory.budget=60% --trace run.json
               srun -N4 geeps train job.yaml
+              geeps train job.yaml --set checkpoint.every=10m --resume auto
               GEEPS_RANK=1 GEEPS_WORLD_SIZE=2 GEEPS_RENDEZVOUS=10.0.0.7:29500 \\
                 geeps train job.yaml
             """)
@@ -38,6 +39,18 @@ struct TrainCommand: ParsableCommand {
 
     @Option(help: ArgumentHelp("Workers; the same as --set cluster.workers=N.", valueName: "n"))
     var workers: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "What to start from: auto (the newest whole checkpoint), never, or a checkpoint's path; the "
+                + "same as --set checkpoint.resume=WHAT.", valueName: "what"))
+    var resume: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "How often to start again when a process is lost; the same as --set checkpoint.restarts=N.",
+            valueName: "n"))
+    var restarts: Int?
 
     @Flag(help: "Prints one JSON object with the results instead of a table.")
     var json = false
@@ -63,7 +76,7 @@ struct TrainCommand: ParsableCommand {
             for warning in detected.warnings { writeError("geeps: \(warning)\n") }
         }
         let loader = JobLoader(
-            file: job, assignments: assignments, workers: workers,
+            file: job, assignments: allAssignments, workers: workers,
             defaultWorkers: launch?.worldSize ?? 1, checksPaths: !printConfig)
         if printConfig { return writeOutput(try loader.load().yaml) }
         guard let launch else {
@@ -84,6 +97,25 @@ struct TrainCommand: ParsableCommand {
             return try TrainingPreparation(job, file: self.job, launch: launch)
         }
         try train(preparation, launch: launch, environment: environment)
+    }
+
+    /// Those of `--set`, then what other options say.
+    private var allAssignments: [String] {
+        var all = assignments
+        if let resume {
+            let isWord = resume == "auto" || resume == "never"
+            // A path on the command line starts where the user is.
+            let path = isWord || resume.hasPrefix("/") ? resume : currentDirectory() + "/" + resume
+            all.append("checkpoint.resume=\(path)")
+        }
+        if let restarts { all.append("checkpoint.restarts=\(restarts)") }
+        return all
+    }
+
+    private func currentDirectory() -> String {
+        guard let path = getcwd(nil, 0) else { return "." }
+        defer { free(path) }
+        return String(cString: path)
     }
 
     /// Finds what is wrong with data, model and weights once, before the ranks start and each say it.

@@ -1,9 +1,11 @@
 import GeePS
+import GeePSCheckpoint
 import GeePSClient
 import GeePSCore
 import GeePSDevice
 import GeePSMemory
 import GeePSNN
+import GeePSServer
 import Glibc
 
 /// One rank's training, from initial values to the results.
@@ -19,6 +21,8 @@ struct TrainingRun {
     let output: RunDirectory
     let progress: ProgressReporter
     let timeline: Timeline?
+    /// Where the run goes on; nil at its beginning.
+    let resumed: ResumePoint?
 
     /// Samples of a clock, of each worker.
     private var samplesPerStep: Int { network.batchSize * job.batchesPerClock }
@@ -26,7 +30,9 @@ struct TrainingRun {
     /// Trains, measures on the test half, writes the results.
     ///
     /// - Parameter first: what to start from; nil for PyTorch's default initialisation.
-    func run(from first: WeightsFile.Contents?) throws -> TrainingSummary {
+    func run(from first: WeightsFile.Contents?, _ checkpointer: Checkpointer? = nil) throws
+        -> TrainingSummary
+    {
         var configuration = TrainerConfiguration(
             rank: launch.rank, workerCount: launch.worldSize, seed: job.seed,
             isShuffled: job.data.isShuffled, updateScale: job.optimizer.updateScale)
@@ -34,17 +40,23 @@ struct TrainingRun {
         configuration.timeline = timeline
         let trainer = try Trainer(
             network: network, dataset: data.training, client: node.client,
-            configuration: configuration, plan: plan, states: first?.states)
-        if launch.rank == 0 { try trainer.initialise(weights: first?.weights) }
-        let epochs = EpochTable(stepsPerEpoch: trainer.stepsPerEpoch, stepCount: stepCount(trainer))
+            configuration: configuration, plan: plan,
+            states: resumed?.record.states ?? first?.states)
+        if launch.rank == 0, resumed == nil {
+            try trainer.initialise(weights: first?.weights)
+        }
+        let epochs = EpochTable(
+            stepsPerEpoch: trainer.stepsPerEpoch, stepCount: stepCount(trainer.stepsPerEpoch))
         let start = monotonicNanoseconds()
         let watch = SteadyWatch(stepCount: epochs.stepCount)
-        let losses = try train(trainer, epochs, watch)
+        let losses = try train(trainer, epochs, watch, checkpointer)
+        try checkpointer?.finish()
         let seconds = Double(monotonicNanoseconds() - start) / 1e9
         let final = WeightsFile.Contents(
             weights: try trainer.weights(), states: try trainer.states())
-        let trainLosses = try sumOverRanks(losses, "training loss").enumerated().map { epoch, sum in
-            sum / Double(epochs.steps(in: epoch) * samplesPerStep * launch.worldSize)
+        let samples = try sumOverRanks(losses.samples, "samples")
+        let trainLosses = try zip(sumOverRanks(losses.sums, "training loss"), samples).map {
+            $0 / max(1, $1)
         }
         let test = try evaluate(final)
         let counters = node.client.counters
@@ -56,7 +68,7 @@ struct TrainingRun {
             epochs: Double(epochs.stepCount) / Double(trainer.stepsPerEpoch),
             trainLoss: trainLosses.last, testLoss: test?.meanLoss,
             testAccuracy: test?.accuracy,
-            samplesPerSecond: Double(epochs.stepCount * samplesPerStep * launch.worldSize)
+            samplesPerSecond: Double(stepsToDo(epochs) * samplesPerStep * launch.worldSize)
                 / max(seconds, 1e-9),
             stallRatio: Double(trainer.times.stall) / Double(max(1, trainer.times.total)),
             bytesSent: UInt64(traffic[0]), bytesReceived: UInt64(traffic[1]),
@@ -79,25 +91,51 @@ struct TrainingRun {
             recomputedLayers: plan.recomputedLayers)
     }
 
-    private func stepCount(_ trainer: Trainer) -> Int {
+    private func stepCount(_ stepsPerEpoch: Int) -> Int {
         switch job.length {
-        case .epochs(let count): count * trainer.stepsPerEpoch
+        case .epochs(let count): count * stepsPerEpoch
         case .steps(let count): count
         }
     }
 
+    /// Steps that an earlier part of the run has made.
+    private var firstStep: Int { Int(resumed?.tick ?? 0) }
+
+    private func stepsToDo(_ epochs: EpochTable) -> Int { max(0, epochs.stepCount - firstStep) }
+
+    /// What makes this run's checkpoints.
+    func checkpointer(
+        _ settings: CheckpointSettings, agreement: String, keepers: Int, signals: StopSignals,
+        log: @escaping @Sendable (String) -> Void
+    ) -> Checkpointer {
+        let samplesPerClock = samplesPerStep * launch.worldSize
+        let template = Manifest(
+            tick: 0, workers: launch.worldSize, keepers: keepers, samplesPerClock: samplesPerClock,
+            tables: Trainer.tables(of: network),
+            stateNames: Optimizer(job.optimizer).stateKinds.map(\.name), agreement: agreement,
+            files: [])
+        return Checkpointer(
+            settings, node: node, network: network, launch: launch, staleness: job.staleness,
+            template: template, firstTick: UInt64(firstStep),
+            lastTick: UInt64(stepCount(data.training.count / samplesPerClock)), signals: signals,
+            log: log)
+    }
+
     /// - Returns: this rank's sum of losses in each epoch.
     private func train(
-        _ trainer: Trainer, _ epochs: EpochTable, _ watch: SteadyWatch
-    ) throws -> [Double] {
-        var losses = [Double](repeating: 0, count: epochs.epochCount)
+        _ trainer: Trainer, _ epochs: EpochTable, _ watch: SteadyWatch,
+        _ checkpointer: Checkpointer?
+    ) throws -> EpochLosses {
+        var losses = EpochLosses(epochCount: epochs.epochCount)
+        if let resumed { losses.add(resumed.record.losses) }
         var window = LossWindow()
         progress.begin("training", total: epochs.stepCount)
-        for step in 0..<epochs.stepCount {
+        for step in firstStep..<max(firstStep, epochs.stepCount) {
             let result = try trainer.step()
             watch.note(completed: step + 1, trainer.times)
             let epoch = epochs.epoch(of: step)
-            losses[epoch] += result.lossSum
+            losses.sums[epoch] += result.lossSum
+            losses.samples[epoch] += Double(result.sampleCount)
             if !result.meanLoss.isFinite, window.meanLoss.isFinite {
                 progress.message(
                     "geeps: the loss is not a number from step \(step + 1) on; "
@@ -113,8 +151,10 @@ struct TrainingRun {
             if epochs.isLastOfEpoch(step) {
                 try output.writeEpoch(
                     epoch + 1, step: step + 1,
-                    loss: losses[epoch] / Double(epochs.steps(in: epoch) * samplesPerStep),
-                    times: trainer.times)
+                    loss: losses.mean(epoch), times: trainer.times)
+            }
+            try checkpointer?.afterStep(UInt64(step + 1)) {
+                WorkerRecord(states: try trainer.states(), losses: losses)
             }
         }
         progress.finish()

@@ -21,6 +21,8 @@ struct Job: Hashable, Sendable {
     var initialWeights: String?
     /// Where results go; nothing is written without it.
     var outputDirectory: String?
+    /// How checkpoints are made; nil: none are.
+    var checkpoint: CheckpointSettings?
 }
 
 /// Which network is trained.

@@ -50,6 +50,10 @@ extension JobKey {
             values: "A map",
             fallback: .described("nothing is written"), example: "{directory: runs/digits}",
             meaning: "Where results go."),
+        JobKey(
+            section: "", name: "checkpoint", values: "A map",
+            fallback: .described("no checkpoints"), example: "{every: 10m}",
+            meaning: "How the run survives lost processes and the end of its time."),
 
         JobKey(
             section: "model", name: "name",
@@ -483,5 +487,37 @@ extension JobKey {
             values: "The path of a directory; it is made",
             fallback: .required, example: "runs/digits",
             meaning: "Receives metrics.jsonl as training goes on and model.safetensors at its end."),
+
+        JobKey(
+            section: "checkpoint", name: "directory",
+            values: "The path of a directory that every process reaches; it is made",
+            fallback: .described("checkpoints in output.directory"), example: "runs/digits/ck",
+            meaning: "Receives a directory for each checkpoint, step-N."),
+        JobKey(
+            section: "checkpoint", name: "every",
+            values: "An integer of 1 or more, clocks; or a time such as 30s, 10m or 1h",
+            fallback: .value("600s"), example: "500",
+            meaning:
+                "How often a checkpoint is made, while training goes on. One that is due while the one before is still being written waits for it."
+        ),
+        JobKey(
+            section: "checkpoint", name: "keep",
+            values: "An integer from 1 to 1000000, checkpoints",
+            fallback: .value("3"), example: "5",
+            meaning: "The newest that are left; older ones are removed."),
+        JobKey(
+            section: "checkpoint", name: "resume",
+            values: "auto, never or the path of a checkpoint",
+            fallback: .value("auto"), example: "never",
+            meaning:
+                "What a run starts from. auto: the newest whole checkpoint, if there is one. never: the beginning; a directory that has checkpoints is refused."
+        ),
+        JobKey(
+            section: "checkpoint", name: "restarts",
+            values: "An integer from 0 to 1000000",
+            fallback: .value("3"), example: "0",
+            meaning:
+                "How often a run of several processes on one machine is started again from its newest checkpoint when a process is lost."
+        ),
     ]
 }

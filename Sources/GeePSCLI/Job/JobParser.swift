@@ -24,6 +24,9 @@ struct JobParser {
         let memory = map.map("memory").map(memory)
         let initialWeights = path("init", in: &map, expected: "the path of a safetensors file")
         let outputDirectory = map.map("output").flatMap(output)
+        let checkpoint = map.map("checkpoint").flatMap {
+            self.checkpoint($0, outputDirectory: outputDirectory)
+        }
         map.finish()
         if let origin = training.precisionOrigin, memory?.device ?? .host == .host {
             problems.report(
@@ -36,7 +39,8 @@ struct JobParser {
             model: model, data: data, optimizer: optimizer, length: training.length,
             seed: training.seed, staleness: staleness, cluster: cluster,
             batchesPerClock: training.batchesPerClock, precision: training.precision,
-            memory: memory, initialWeights: initialWeights, outputDirectory: outputDirectory)
+            memory: memory, initialWeights: initialWeights, outputDirectory: outputDirectory,
+            checkpoint: checkpoint)
     }
 
     /// What the train section says.

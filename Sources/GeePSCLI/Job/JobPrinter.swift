@@ -17,6 +17,7 @@ extension Job {
         if let outputDirectory {
             lines += ["output:"] + indented([("directory", quoted(outputDirectory))])
         }
+        if let checkpoint { lines += ["checkpoint:"] + indented(checkpoint.pairs) }
         return lines.joined(separator: "\n") + "\n"
     }
 
@@ -51,6 +52,15 @@ extension MemorySettings {
             pairs.append(("link", quoted(LinkSpeed.text(linkBytesPerSecond))))
         }
         return pairs
+    }
+}
+
+extension CheckpointSettings {
+    fileprivate var pairs: [(String, String)] {
+        [
+            ("directory", quoted(directory)), ("every", every.text), ("keep", "\(keep)"),
+            ("resume", quoted(resume.text)), ("restarts", "\(restarts)"),
+        ]
     }
 }
 

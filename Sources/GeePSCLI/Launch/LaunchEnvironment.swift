@@ -70,7 +70,10 @@ enum LaunchEnvironment {
     /// Variables that mean something; the last is read by tests only.
     static let known =
         [rank, worldSize, rendezvous, localRank, JobSecret.variable, JobSecret.fileVariable]
-        + CUDALibrary.allCases.map(\.variable) + ["GEEPS_CACHE_DIR", "GEEPS_ORACLE_PYTHON"]
+        + CUDALibrary.allCases.map(\.variable)
+        + [isSupervised, "GEEPS_CACHE_DIR", "GEEPS_ORACLE_PYTHON"]
+    /// Set for processes whose supervisor starts them again by itself.
+    static let isSupervised = "GEEPS_SUPERVISED"
 
     /// The launch that `environment` describes, nil when it describes none.
     ///

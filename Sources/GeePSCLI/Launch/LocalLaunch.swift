@@ -1,5 +1,6 @@
 import CGeePSShims
 import GeePS
+import GeePSCheckpoint
 import GeePSCore
 import Glibc
 
@@ -10,28 +11,55 @@ enum LocalLaunch {
     /// - Throws: `SupervisedExit` unless all end well; the reasons have been printed then.
     static func run(_ job: Job, environment: [String: String]) throws {
         try run(
-            processes: job.cluster.workers, port: job.cluster.port, environment: environment)
+            processes: job.cluster.workers, port: job.cluster.port, checkpoint: job.checkpoint,
+            environment: environment)
     }
 
     /// Supervises `processes` of this program, which meet at `port`; 0 takes a free one.
-    static func run(processes: Int, port: Int, environment: [String: String]) throws {
+    ///
+    /// When one of them is lost, all are started again from the newest of the job's checkpoints.
+    static func run(
+        processes: Int, port: Int, checkpoint: CheckpointSettings? = nil,
+        environment: [String: String]
+    ) throws {
+        // Only a run that makes checkpoints does anything with SIGUSR1.
+        let terminal = try Terminal(
+            signals: [SIGINT, SIGTERM] + (checkpoint == nil ? [] : [SIGUSR1]))
+        var restart = Restart(checkpoint, arguments: CommandLine.arguments)
+        var goesOn = false
+        repeat {
+            goesOn = false
+            let arguments = restart.arguments
+            try runOnce(processes, port, arguments, terminal, environment) {
+                guard let line = restart.next(after: $0) else { return false }
+                writeError(terminal.wipe + line)
+                goesOn = true
+                return true
+            }
+        } while goesOn
+    }
+
+    /// - Parameter isRestarted: whether an end that is none of success is not the job's.
+    private static func runOnce(
+        _ processes: Int, _ port: Int, _ arguments: [String], _ terminal: Terminal,
+        _ environment: [String: String], isRestarted: (Supervisor.Outcome) -> Bool
+    ) throws {
         if port != 0 { try waitForPort(UInt16(port)) }
         let port = port == 0 ? try freePort() : UInt16(port)
-        // Nobody else is to join: a new one for each job.
+        // Nobody else is to join: a new one for each start.
         let secret = JobSecret()
-        try supervise(
-            commands(
-                worldSize: processes, port: port, arguments: CommandLine.arguments,
-                environment: environment.merging([JobSecret.variable: secret.variableText]) { $1 },
-                cores: Int(geeps_available_cores())), signals: [SIGINT, SIGTERM]
-        ) { signals, wipe in
-            Supervisor(
-                signals: signals,
-                onFirstFailure: {
-                    tellTheOthers($0, $1, worldSize: processes, port: port, secret: secret)
-                },
-                log: { writeError(wipe + $0) })
-        }
+        var variables = environment.merging([JobSecret.variable: secret.variableText]) { $1 }
+        variables[LaunchEnvironment.isSupervised] = "1"
+        let commands = commands(
+            worldSize: processes, port: port, arguments: arguments, environment: variables,
+            cores: Int(geeps_available_cores()))
+        let supervisor = Supervisor(
+            signals: terminal.signals,
+            onFirstFailure: {
+                tellTheOthers($0, $1, worldSize: processes, port: port, secret: secret)
+            },
+            log: { writeError(terminal.wipe + $0) })
+        try supervise(commands, supervisor, terminal, isRestarted: isRestarted)
     }
 
     /// Supervises `command` as `processes` ranks that meet at `port`; 0 takes a free one.
@@ -44,37 +72,45 @@ enum LocalLaunch {
         if port != 0 { try waitForPort(UInt16(port)) }
         let port = port == 0 ? try freePort() : UInt16(port)
         let secret = JobSecret()
-        try supervise(
-            commands(
-                worldSize: processes, port: port, path: path, arguments: command,
-                environment: environment.merging([JobSecret.variable: secret.variableText]) { $1 },
-                cores: Int(geeps_available_cores())),
-            signals: [SIGINT, SIGTERM, SIGUSR1, SIGUSR2]
-        ) { signals, wipe in
-            Supervisor(
-                endsOthers: true, outputs: .ofAll(print: { writeOutput($0) }), signals: signals,
-                log: { writeError(wipe + $0) })
+        let terminal = try Terminal(signals: [SIGINT, SIGTERM, SIGUSR1, SIGUSR2])
+        let commands = commands(
+            worldSize: processes, port: port, path: path, arguments: command,
+            environment: environment.merging([JobSecret.variable: secret.variableText]) { $1 },
+            cores: Int(geeps_available_cores()))
+        let supervisor = Supervisor(
+            endsOthers: true, outputs: .ofAll(print: { writeOutput($0) }),
+            signals: terminal.signals, log: { writeError(terminal.wipe + $0) })
+        try supervise(commands, supervisor, terminal)
+    }
+
+    /// What a supervisor hears and where it writes.
+    private struct Terminal {
+        /// Descriptor that signals are read from.
+        let signals: Int32
+        /// A line of another rank first wipes the bar that rank 0 is drawing.
+        let wipe = isatty(STDERR_FILENO) == 1 ? "\r\u{1B}[K" : ""
+
+        init(signals watched: [Int32]) throws(CLIError) {
+            signals = geeps_signal_pipe(watched, Int32(watched.count))
+            guard signals >= 0 else {
+                throw CLIError(.internalError, "cannot watch for signals: \(lastError())")
+            }
         }
     }
 
-    /// Runs `commands` under the supervisor that `make` makes.
+    /// Runs `commands` under `supervisor`.
     ///
-    /// - Parameter make: is given the descriptor with the signals and what wipes a line of the terminal.
+    /// - Parameter isRestarted: whether an end that is none of success is not the job's.
     private static func supervise(
-        _ commands: [ProcessCommand], signals watched: [Int32],
-        _ make: (Int32, String) -> Supervisor
+        _ commands: [ProcessCommand], _ supervisor: Supervisor, _ terminal: Terminal,
+        isRestarted: (Supervisor.Outcome) -> Bool = { _ in false }
     ) throws {
-        let signals = geeps_signal_pipe(watched, Int32(watched.count))
-        guard signals >= 0 else {
-            throw CLIError(.internalError, "cannot watch for signals: \(lastError())")
-        }
-        // A line of another rank first wipes the bar that rank 0 is drawing.
-        let wipe = isatty(STDERR_FILENO) == 1 ? "\r\u{1B}[K" : ""
-        var supervisor = make(signals, wipe)
+        var supervisor = supervisor
         let outcome = try supervisor.run(commands)
         guard outcome.exitCode == 0 else {
+            if isRestarted(outcome) { return }
             if let signal = outcome.signal, outcome.exitCode == 128 + signal {
-                writeError(wipe + "geeps: the job was stopped by \(signalName(signal))\n")
+                writeError(terminal.wipe + "geeps: the job was stopped by \(signalName(signal))\n")
             } else if let rank = outcome.failedRank {
                 writeError(
                     "geeps: the job ends with code \(outcome.exitCode): rank \(rank) "

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Kills random processes of a training run at random moments; every run must end with the same bits.
+
+    Benchmarks/chaos.py [--runs 50] [--seed 1] [--geeps .build/release/geeps]
+
+Each run trains with 1 to 4 workers and a checkpoint every few clocks, so that many kills come while one is being
+written. It is killed one to four times: a worker, or the whole job, which is then started again by hand; sometimes it
+is stopped by SIGTERM instead. Prints a line a run and ends with code 1 if any differs.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+JOB = """
+model: {layers: [{name: fc1, type: linear, out: 96}, {name: bn1, type: batch_norm}, {type: relu},
+  {type: dropout, p: 0.1}, {name: fc2, type: linear, out: 10}]}
+data: {format: synthetic, samples: 960, features: 128, classes: 10, batch_size: 8}
+optimizer: {name: adam, lr: 0.002}
+train: {steps: STEPS, seed: 3}
+"""
+
+
+def digest(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()[:16]
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def start(geeps, job, out, workers, more):
+    environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
+    command = [geeps, "train", job, "--quiet", "--workers", str(workers), "--set", f"output.directory={out}"]
+    log = open(out + ".log", "a")
+    return subprocess.Popen(command + more, stdout=log, stderr=log, env=environment)
+
+
+def disturb(process, rng):
+    """Kills once; says what it did, or None when the run was over."""
+    time.sleep(rng.uniform(0.2, 2.5))
+    if process.poll() is not None:
+        return None
+    ranks = children(process.pid)
+    kind = rng.choice(["rank", "rank", "job", "stop"])
+    if kind == "rank" and ranks:
+        os.kill(rng.choice(ranks), signal.SIGKILL)
+    elif kind == "job":
+        process.kill()
+    else:
+        # Before the run looks for signals this ends it, as anybody's SIGTERM would.
+        kind = "stop"
+        process.terminate()
+    return kind
+
+
+def chaos(geeps, folder, number, steps, rng, expected):
+    workers = rng.randint(1, 4)
+    out = os.path.join(folder, f"run{number}")
+    options = ["--set", f"checkpoint.every={rng.choice([3, 10, 40])}", "--restarts", "9"]
+    kills = []
+    for _ in range(rng.randint(1, 4)):
+        process = start(geeps, os.path.join(folder, "job.yaml"), out, workers, options)
+        kind = disturb(process, rng)
+        kills.append(kind or "late")
+        # After a lost rank the run starts again by itself and goes on to its end.
+        process.wait()
+    process = start(geeps, os.path.join(folder, "job.yaml"), out, workers, options)
+    code = process.wait()
+    found = digest(out + "/model.safetensors") if code == 0 else f"code {code}"
+    good = found == expected[workers]
+    print(f"run {number:3}  {workers} workers  {','.join(kills):24}  {found}  {'same' if good else 'DIFFERENT'}", flush=True)
+    if good:
+        shutil.rmtree(out)
+    return good
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--geeps", default=".build/release/geeps")
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    folder = tempfile.mkdtemp(prefix="geeps-chaos-")
+    with open(os.path.join(folder, "job.yaml"), "w") as file:
+        file.write(JOB.replace("STEPS", str(arguments.steps)))
+    expected = {}
+    for workers in range(1, 5):
+        out = os.path.join(folder, f"whole{workers}")
+        if start(arguments.geeps, os.path.join(folder, "job.yaml"), out, workers, []).wait() != 0:
+            sys.exit(f"the undisturbed run failed; see {out}.log")
+        expected[workers] = digest(out + "/model.safetensors")
+    results = [
+        chaos(arguments.geeps, folder, number, arguments.steps, rng, expected) for number in range(arguments.runs)
+    ]
+    print(f"{sum(results)} of {len(results)} runs ended with the same bits")
+    if all(results):
+        shutil.rmtree(folder)
+    else:
+        sys.exit(f"logs are in {folder}")
+
+
+if __name__ == "__main__":
+    main()
