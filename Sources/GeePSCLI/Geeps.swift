@@ -44,7 +44,7 @@ struct GeepsCommand: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             TrainCommand.self, PlanCommand.self, ConfigCommand.self, SimulateCommand.self,
-            BenchCommand.self, DoctorCommand.self, SelfTestCommand.self, KernelsCommand.self,
+            BenchCommand.self, ReplayCommand.self, DoctorCommand.self, SelfTestCommand.self, KernelsCommand.self,
         ])
 }
 
