@@ -8,7 +8,11 @@ BURST = 128 << 10
 QUEUE = 8 << 20
 # A socket's buffers, bytes. The kernel's own would let a tenth of a scaled clock's traffic stand in queues; the large
 # machine's links hold a few hundred kilobytes.
-SOCKET = "4096 32768 65536"
+SOCKET = "4096 65536 131072"
+# Frames of 9000 bytes, and at least four of them handed down at once: a scaled link is so slow that the kernel would
+# otherwise cut the stream into small packets, whose handling takes more of this machine's cores than all the rest.
+MTU = 9000
+SEGMENTS = 4
 
 
 def call(*arguments):
@@ -61,6 +65,8 @@ class Network:
         self.add(name)
         call("ip", "-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", self.switch)
         call("ip", "-n", name, "addr", "add", f"{self.address(index)}/24", "dev", "eth0")
+        for where, device in ((name, "eth0"), (self.switch, port)):
+            call("ip", "-n", where, "link", "set", device, "mtu", MTU)
         call("ip", "-n", self.switch, "link", "set", port, "master", "br0")
         call("ip", "-n", self.switch, "link", "set", port, "up")
         call("ip", "-n", name, "link", "set", "eth0", "up")
@@ -68,8 +74,9 @@ class Network:
         for where, device in ((name, "eth0"), (self.switch, port)):
             call("tc", "-n", where, "qdisc", "add", "dev", device, "root", "tbf", "rate", f"{self.bits}bit", "burst",
                  BURST, "limit", QUEUE)
-        for key in ("tcp_rmem", "tcp_wmem"):
-            call("ip", "netns", "exec", name, "sysctl", "-qw", f"net.ipv4.{key}={SOCKET}")
+        for key, value in (("tcp_rmem", SOCKET), ("tcp_wmem", SOCKET), ("tcp_min_tso_segs", SEGMENTS),
+                           ("tcp_congestion_control", "reno")):
+            call("ip", "netns", "exec", name, "sysctl", "-qw", f"net.ipv4.{key}={value}")
 
     def bytes_sent(self):
         """What all workers have put on their links, headers of all layers included."""
