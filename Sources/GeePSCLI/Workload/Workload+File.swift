@@ -155,7 +155,8 @@ extension Workload {
             if let access = node.text.flatMap({ Access(words: $0) }) { return access }
             problems.report(
                 at: node.origin,
-                "found \(node.summary), expected an access such as 'read 3', 'end_local 0 keep' or 'clock'")
+                "found \(node.summary), expected an access such as 'read 3', 'end_local 0 keep' or 'clock'"
+            )
             return nil
         }
     }

@@ -110,7 +110,8 @@ struct TableGrouping: Sendable {
                 places.append((tables.count, rows..<rows + layout.rowCount))
                 rows += layout.rowCount
             }
-            let name = members.count == 1 ? members[start].name : "layers from \(members[start].name)"
+            let name =
+                members.count == 1 ? members[start].name : "layers from \(members[start].name)"
             tables.append(TableLayout(name: name, rowCount: max(1, rows)))
         }
         self.tables = tables

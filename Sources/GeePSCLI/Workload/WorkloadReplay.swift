@@ -41,7 +41,8 @@ final class WorkloadReplay {
         operations = workload.operations(hasLocals: hasLocals)
         phases = workload.phases
         batches = grouping.places.map { client.batch(of: $0.table, rows: $0.rows) }
-        locals = try hasLocals
+        locals =
+            try hasLocals
             ? workload.locals.map {
                 try client.localBatch(name: $0.name, byteCount: $0.byteCount)
             } : []

@@ -51,14 +51,16 @@ struct ForecastReport {
                 Text.duration(UInt64(forecast.clockNanoseconds)),
                 Text.rate(samplesPerSecond(forecast)), Text.percent(forecast.stall),
                 choice.layersPerTable == best.layersPerTable
-                    ? Text.percent(1 - forecast.stall) + "  <- best" : Text.percent(1 - forecast.stall),
+                    ? Text.percent(1 - forecast.stall) + "  <- best"
+                    : Text.percent(1 - forecast.stall),
             ])
         }
         let size = Text.bytes(UInt64(workload.parameterBytes))
         let lines = [
             "\(workload.name): \(size) of parameters, \(workload.samplesPerClock) samples a worker and clock, "
                 + "\(Text.duration(workload.computeNanoseconds)) of compute",
-            "\(setting.workers) workers, network \(network) Gb/s, host-device link \(link), predicted:", "",
+            "\(setting.workers) workers, network \(network) Gb/s, host-device link \(link), predicted:",
+            "",
         ]
         return (lines + Columns.lines(rows, right: [0, 1, 2, 3])).joined(separator: "\n") + "\n"
     }

@@ -6,7 +6,8 @@ import GeePSCore
 struct ReplayCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "replay",
-        abstract: "Runs a recorded workload on the real parameter server; its kernels only take time.",
+        abstract:
+            "Runs a recorded workload on the real parameter server; its kernels only take time.",
         discussion: """
             Client, keepers, memory manager, copies and transport are those of geeps train. Compute is a time, and \
             rows have no meaning. Workloads/ has those of the paper; geeps plan --record writes one from any job.
@@ -38,7 +39,8 @@ struct ReplayCommand: ParsableCommand {
         guard launch.worldSize == options.workers else {
             throw CLIError(
                 .usage,
-                "--workers is \(options.workers) but \(LaunchEnvironment.worldSize) is \(launch.worldSize)")
+                "--workers is \(options.workers) but \(LaunchEnvironment.worldSize) is \(launch.worldSize)"
+            )
         }
         let run = try ReplayRun(workload, options, launch)
         let result = try run.run()
@@ -80,7 +82,8 @@ struct ReplayOptions: ParsableArguments {
     var network: String?
     @Flag(
         help: ArgumentHelp(
-            "As over a parameter server without regard to GPUs: rows on the host, foreground copies, one clock."))
+            "As over a parameter server without regard to GPUs: rows on the host, foreground copies, one clock."
+        ))
     var cpuSide = false
     @Option(
         help: ArgumentHelp(
@@ -111,7 +114,8 @@ struct ReplayOptions: ParsableArguments {
             )
         }
         if layersPerTable != "all", !(Int(layersPerTable).map { $0 > 0 } ?? false) {
-            throw ValidationError("--layers-per-table is \(layersPerTable), expected a count or all")
+            throw ValidationError(
+                "--layers-per-table is \(layersPerTable), expected a count or all")
         }
         if staleness != "async", !(Int(staleness).map { 0...1000 ~= $0 } ?? false) {
             throw ValidationError("--staleness is \(staleness), expected clocks, or async")
@@ -127,7 +131,10 @@ struct ReplayOptions: ParsableArguments {
             guard case .share(let share)? = MemoryBudget(budget), share > 0 else {
                 throw ValidationError("--budget is \(budget), expected a share such as 35%")
             }
-            if cpuSide { throw ValidationError("--cpu-side keeps local data on the device: leave --budget out") }
+            if cpuSide {
+                throw ValidationError(
+                    "--cpu-side keeps local data on the device: leave --budget out")
+            }
         }
         guard case .share(let share)? = MemoryBudget(cpuLimit), share > 0 else {
             throw ValidationError("--cpu-limit is \(cpuLimit), expected a share such as 40%")
