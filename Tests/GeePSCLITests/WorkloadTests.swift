@@ -1,4 +1,5 @@
 import Foundation
+import GeePSCore
 import GeePSMemory
 import Testing
 
@@ -38,7 +39,10 @@ import Testing
         ("\"end_read 1\"", "\"end_read 2\"", "expected a number below 2"),
         ("\"read 1\",", "", "gives back what nobody holds"),
         ("end_local 0 keep", "end_local 0 fetch", "expected an access such as"),
-        ("{\"name\":\"down\",\"nanoseconds\":2000}", "{\"name\":\"down\"}", "missing key 'nanoseconds'"),
+        (
+            "{\"name\":\"down\",\"nanoseconds\":2000}", "{\"name\":\"down\"}",
+            "missing key 'nanoseconds'"
+        ),
         (",{\"name\":\"down\",\"nanoseconds\":2000}", "", "found 1 phases, expected 2"),
         ("\"bytes\":64", "\"bytes\":0", "expected an integer"),
         ("workload/1", "workload/2", "expected one of geeps.workload/1"),

@@ -11,7 +11,8 @@ extension SystemTests {
         private func replay(_ arguments: String...) async throws -> GeepsResult {
             try await GeepsProcess.run(
                 [
-                    "replay", Self.adamLike, "--bytes-scale", "512", "--dilation", "0.1", "--clocks",
+                    "replay", Self.adamLike, "--bytes-scale", "512", "--dilation", "0.1",
+                    "--clocks",
                     "2", "--warm-up", "1", "--cpu-limit", "100000%",
                 ] + arguments)
         }

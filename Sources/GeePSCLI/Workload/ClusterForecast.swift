@@ -17,6 +17,9 @@ struct ClusterSetting: Hashable, Sendable {
     var keeperBytesPerSecond = 4e9
     /// The application's thread copies by itself, and clocks are raised at the end of an iteration.
     var isForeground = false
+
+    /// As many as a client has of each table: it is ahead of what keepers have by one less at most.
+    var updateLogs: Int { lag.map { $0 + 2 } ?? 4 }
 }
 
 /// Runs a workload on a cluster in virtual time: compute, copies, network, each in turn.
@@ -37,8 +40,7 @@ struct ClusterForecast: Hashable, Sendable {
         let grouping = TableGrouping(workload.parameters, layersPerTable: layersPerTable)
         var rehearsal = ClusterRehearsal(workload, grouping, setting)
         // The first clocks have nothing to wait for; then the pace repeats.
-        let lag = setting.lag ?? 0
-        let (skipped, measured) = (3 + min(lag, 8), 6)
+        let (skipped, measured) = (4 + setting.updateLogs, 6)
         var ends: [Double] = []
         for clock in 0..<(skipped + measured) { ends.append(rehearsal.run(clock)) }
         clockNanoseconds = (ends[skipped + measured - 1] - ends[skipped - 1]) / Double(measured)
@@ -129,7 +131,7 @@ private struct ClusterRehearsal {
     private mutating func update(_ batch: Int, _ position: Int, _ clock: Int) {
         let table = places[batch].table
         // As many update logs as a client has.
-        let logs = setting.lag.map { $0 + 2 } ?? 4
+        let logs = setting.updateLogs
         if clock >= logs { waitFor(table, clock: clock - logs) }
         if setting.isForeground { now += copyTime(layerBytes[batch]) }
         var copied = now
