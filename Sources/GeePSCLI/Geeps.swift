@@ -44,7 +44,8 @@ struct GeepsCommand: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             TrainCommand.self, PlanCommand.self, ConfigCommand.self, SimulateCommand.self,
-            BenchCommand.self, ReplayCommand.self, DoctorCommand.self, SelfTestCommand.self, KernelsCommand.self,
+            BenchCommand.self, ReplayCommand.self, DoctorCommand.self, SelfTestCommand.self,
+            KernelsCommand.self,
         ])
 }
 
