@@ -9,9 +9,10 @@ multiplied by F, so links of 12 Gb/s (what the paper's authors measured with ipe
 of bytes over bandwidth to compute stay those of the large cluster. `geeps replay` refuses a run whose processes take
 more than 40 % of this machine's cores; F is then doubled.
 
-Results are written after every run; --resume skips what the output file has already. `draw.py` draws them.
+All runs are kept in the output file, which is written after each; --resume adds to it what is missing to so many rounds.
+`draw.py` takes medians and draws them.
 """
-import argparse, datetime, json, os, pathlib, platform, statistics, subprocess, sys, time
+import argparse, datetime, json, os, pathlib, platform, subprocess, sys, time
 
 from network import Network
 
@@ -23,7 +24,10 @@ SCALES = {"adamlike": (32, 3.0), "googlenet": (8, 8.0), "video-lstm": (8, 8.0)}
 # What the paper's CPU-based server copies a second in the foreground: 3 x 474 MB (two reads, one update of the
 # parameters of section 5.3) in the 3.25 s that it stalls under no synchronisation at all (Fig. 14).
 PAPER_COPY = 3 * 474e6 / 3.25
+# What tells cases apart.
+KEY = ("part", "label", "file", "workers", "staleness", "layers_per_table")
 GEEPS = ()
+ONE_TABLE = ("--layers-per-table", "all")
 CPU = ("--cpu-side",)
 CPU_PAPER = ("--cpu-side", "--link", f"{PAPER_COPY / 1e9:.4f}GB/s")
 
@@ -31,13 +35,14 @@ CPU_PAPER = ("--cpu-side", "--link", f"{PAPER_COPY / 1e9:.4f}GB/s")
 def cases():
     """Part, label, workload, workers, further arguments; the most telling first."""
     for workload in ("adamlike", "googlenet"):
-        # As the authors' own configurations: their CPU-based server stands for one table as well.
+        # As the authors' own configurations.
         group = () if workload == "adamlike" else ("--layers-per-table", "10")
         for workers in (16, 1, 8, 4, 2):
             yield "scaling", "geeps", workload, workers, (*group, *GEEPS)
+        # Its authors' server had one table and one clock.
+        for workers in (16, 4, 1):
+            yield "scaling", "cpu-side, the paper's copies", workload, workers, (*ONE_TABLE, *CPU_PAPER)
         for workers in (16, 1):
-            yield "scaling", "cpu-side, the paper's copies", workload, workers, (*group, *CPU_PAPER)
-        for workers in (16,):
             yield "scaling", "cpu-side", workload, workers, (*group, *CPU)
         if workload == "adamlike":
             yield from slack_cases()
@@ -52,7 +57,7 @@ def slack_cases():
         yield "slack", "a table per layer", "adamlike", 8, slack
         yield "slack", "one table", "adamlike", 8, (*slack, "--layers-per-table", "all")
     for staleness in ("0", "1", "async"):
-        yield "slack", "cpu-side, the paper's copies", "adamlike", 8, ("--staleness", staleness, *CPU_PAPER)
+        yield "slack", "cpu-side, the paper's copies", "adamlike", 8, ("--staleness", staleness, *ONE_TABLE, *CPU_PAPER)
     yield "slack", "cpu-side", "adamlike", 8, CPU
 
 
@@ -84,22 +89,22 @@ def replay(geeps, workload, workers, arguments, scale, dilation, clocks):
         return result
 
 
-def median_run(geeps, case, rounds, clocks):
+def run_until_it_fits(geeps, case, clocks):
+    """One run of `case`, at the dilation that this machine's cores allow."""
     part, label, workload, workers, arguments = case
     scale, dilation = SCALES[workload]
-    runs = []
-    while len(runs) < rounds:
+    while dilation <= 64:
+        start = time.time()
         result = replay(geeps, workload, workers, arguments, scale, dilation, clocks)
-        if result is None:
-            dilation *= 2
-            runs = []
-            if dilation > 64:
-                raise RuntimeError("no dilation makes the run fit this machine's cores")
-            continue
-        result["load_average"] = os.getloadavg()[0]
-        runs.append(result)
-    middle = sorted(runs, key=lambda run: run["clock_seconds"])[len(runs) // 2]
-    return {"part": part, "label": label, "file": workload, **middle, "runs": [run["clock_seconds"] for run in runs]}
+        if result is not None:
+            result.update(load_average=os.getloadavg()[0], seconds=time.time() - start)
+            return {"part": part, "label": label, "file": workload, **result}
+        dilation *= 2
+    raise RuntimeError("no dilation makes the run fit this machine's cores")
+
+
+def after(option, arguments, default):
+    return arguments[arguments.index(option) + 1] if option in arguments else default
 
 
 def main():
@@ -118,28 +123,25 @@ def main():
     path = pathlib.Path(options.output or ROOT / f"Benchmarks/results/cluster-{datetime.date.today()}-{commit}.json")
     result = {
         "schema": "geeps.benchmark.cluster/1", "date": str(datetime.date.today()), "commit": commit,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared", "network_bits": NETWORK,
-        "scales": SCALES, "rounds": options.rounds, "runs": [],
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared", "network_bits": NETWORK, "scales": SCALES, "runs": [],
     }
     if options.resume and path.exists():
         result = json.loads(path.read_text())
-    done = {(r["part"], r["label"], r["file"], r["workers"], r["staleness"], r["layers_per_table"]) for r in result["runs"]}
-    for case in cases():
-        part, label, workload, workers, arguments = case
-        staleness = arguments[arguments.index("--staleness") + 1] if "--staleness" in arguments else "0"
-        group = arguments[arguments.index("--layers-per-table") + 1] if "--layers-per-table" in arguments else "1"
-        if options.only and part != options.only:
-            continue
-        if (part, label, workload, workers, staleness, group) in done:
-            continue
-        start = time.time()
-        run = median_run(options.geeps, case, options.rounds, options.clocks)
-        result["runs"].append(run)
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        print(
-            f"{part}: {workload}, {label}, {workers} workers, slack {staleness}, group {group}: clock {run['clock_seconds']:.3f} s, "
-            f"stall {run['stall'] * 100:.1f} %, {run['samples_per_second']:.1f} samples/s, cores {run['cpu_share'] * 100:.0f} %, "
-            f"forecast {run['forecast_clock_seconds']:.3f} s, wire {run['wire_over_ideal']}, {time.time() - start:.0f} s", flush=True)
+    for number in range(1, options.rounds + 1):
+        for case in cases():
+            part, label, workload, workers, arguments = case
+            key = (part, label, workload, workers, after("--staleness", arguments, "0"),
+                   after("--layers-per-table", arguments, "1"))
+            have = sum(key == tuple(run[name] for name in KEY) for run in result["runs"])
+            if have >= number or (options.only and part != options.only):
+                continue
+            run = run_until_it_fits(options.geeps, case, options.clocks)
+            result["runs"].append(run)
+            path.write_text(json.dumps(result, indent=1) + "\n")
+            print(
+                f"{number}: {', '.join(map(str, key))}: clock {run['clock_seconds']:.3f} s, stall {run['stall'] * 100:.1f} %, "
+                f"{run['samples_per_second']:.1f} samples/s, cores {run['cpu_share'] * 100:.0f} %, forecast "
+                f"{run['forecast_clock_seconds']:.3f} s, load {run['load_average']:.0f}, {run['seconds']:.0f} s", flush=True)
     print(path)
 
 
