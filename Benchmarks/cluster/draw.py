@@ -71,15 +71,17 @@ def medians(runs):
     return chosen
 
 
-def measured(result, part, label, workload):
+def measured(result, part, label, workload, group=None):
+    """By workers; `group` layers a table, where there are several."""
     return {run["workers"]: run for run in result["runs"]
-            if (run["part"], run["label"], run["file"]) == (part, label, workload)}
+            if (run["part"], run["label"], run["file"]) == (part, label, workload)
+            and group in (None, run["layers_per_table"])}
 
 
 def scaling(result, workload, directory):
     """Speed-up over one worker of ours, and the paper's over its own, on logarithmic axes."""
     ours = measured(result, "scaling", "geeps", workload)
-    copies = measured(result, "scaling", "cpu-side, the paper's copies", workload)
+    copies = measured(result, "scaling", "cpu-side, the paper's copies", workload, "all")
     plain = measured(result, "scaling", "cpu-side", workload)
     if not ours:
         return
@@ -130,7 +132,7 @@ def slack(result, directory):
         return
     picture = Picture(
         "AdamLike on 8 machines: seconds of a clock, by slack",
-        "filled: compute; light: stall. Left bar of a pair: this repository; right: the paper's Fig. 14")
+        "below each pair: slack. Dark: compute; light: stall. Blue: this repository; grey: the paper's Fig. 14")
     labels = ["a table per layer", "one table", "cpu-side, the paper's copies", "cpu-side"]
     most = 6.5
 
@@ -144,8 +146,12 @@ def slack(result, directory):
     for label in labels:
         start = at
         for index, value in enumerate(SLACKS):
-            found = [run for run in runs if run["label"] == label and run["staleness"] == value]
+            found = [run for run in runs if run["label"] == label and run["staleness"] == value
+                     and (label != "cpu-side, the paper's copies" or run["layers_per_table"] == "all")]
             paper = PAPER_SLACK.get(label)
+            if not found and not paper:
+                continue
+            first = at
             for seconds, dark, light in (
                 [((r["compute_seconds"], r["clock_seconds"] - r["compute_seconds"]), BLUE, "#a9cbe8") for r in found[:1]]
                 + ([(paper[index], GREY, "#d0d7de")] if paper else [])):
@@ -153,18 +159,18 @@ def slack(result, directory):
                 picture.box(at, y(compute), 18, 380 - y(compute), dark)
                 picture.box(at, y(compute + max(0, stall)), 18, y(compute) - y(compute + max(0, stall)), light)
                 at += 20
-            picture.text((at - 20 if not paper else at - 30) + 9, 396, "none" if value == "async" else value, "middle", 11)
+            picture.text((first + at - 2) / 2, 396, "none" if value == "async" else value, "middle", 11)
             at += 8
-        picture.text((start + at - 8) / 2, 416, label.replace("cpu-side", "CPU-side"), "middle", 12)
-        at += 14
-    picture.text(382, 434, "slack, by how tables and copies are made", "middle", 12, "#57606a")
+        picture.text((start + at - 8) / 2, 414, label.split(",")[0].replace("cpu", "CPU"), "middle", 12)
+        picture.text((start + at - 8) / 2, 429, label.partition(", ")[2], "middle", 12)
+        at += 34
     picture.write(directory / "slack.svg")
 
 
 def tables(result):
     for workload in ("adamlike", "googlenet"):
         ours = measured(result, "scaling", "geeps", workload)
-        copies = measured(result, "scaling", "cpu-side, the paper's copies", workload)
+        copies = measured(result, "scaling", "cpu-side, the paper's copies", workload, "all")
         plain = measured(result, "scaling", "cpu-side", workload)
         if not ours:
             continue
@@ -197,7 +203,9 @@ def tables(result):
             pair = paper[SLACKS.index(run["staleness"])] if paper else None
             text = f"{pair[0]:.2f} + {pair[1]:.2f} s" if pair else "-"
             error = run["forecast_clock_seconds"] / run["clock_seconds"] - 1
-            print(f"| {run['label']} | {run['staleness']} | {run['clock_seconds']:.2f} s | "
+            group = "one table" if run["layers_per_table"] == "all" else "a table per layer"
+            label = run["label"] if "table" in run["label"] else f"{run['label']}, {group}"
+            print(f"| {label} | {run['staleness']} | {run['clock_seconds']:.2f} s | "
                   f"{run['clock_seconds'] - run['compute_seconds']:.2f} s | {error * 100:+.1f} % | {text} |")
     for part in ("video", "grouping"):
         for run in result["runs"]:
