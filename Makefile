@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-oracles release demo test sanitize bench simulate format lint clean \
+.PHONY: help setup setup-oracles release library demo test test-python sanitize bench simulate format lint clean \
 	check-cuda-headers gpu-bundle check-bundle
 
 SWIFT ?= swift
@@ -29,12 +29,25 @@ setup-oracles: ## Make .oracles: PyTorch that tests compare with, NVRTC that com
 release: ## Build .build/release/geeps
 	$(SWIFT) build -c release --product geeps
 
+# Apart from the program's build, because every module of it has Swift's library linked in.
+LIBRARY_BUILD := .build-library
+library: ## Build .build-library/libgeeps.so, the C interface; it needs no Swift to run
+	$(SWIFT) build -c release --product GeePSABI --scratch-path $(LIBRARY_BUILD) -Xswiftc -static-stdlib \
+		-Xlinker -soname=libgeeps.so -Xlinker --version-script=$(CURDIR)/Sources/GeePSABI/libgeeps.map \
+		-Xlinker --gc-sections -Xcc -DGEEPS_PORTABLE
+	strip --strip-unneeded -o $(LIBRARY_BUILD)/libgeeps.so $(LIBRARY_BUILD)/release/libGeePSABI.so
+	@if objdump -T $(LIBRARY_BUILD)/libgeeps.so | grep -E 'GLIBC_2\.(3[5-9]|[4-9][0-9])'; then \
+		echo "libgeeps.so needs a glibc newer than 2.34" >&2; exit 1; fi
+
 demo: setup release ## Train a small network on handwritten digits with two workers
 	.build/release/geeps train Examples/digits.yaml
 
 test: setup ## Build and run all tests
 	$(SWIFT) build --build-tests
 	$(ORACLE_ENVIRONMENT) $(SWIFT) test --skip-build
+
+test-python: setup-oracles library ## Test the Python package
+	cd Python/geeps && PYTHONPATH=. $(CURDIR)/$(ORACLE_PYTHON) -m pytest -q -p no:cacheprovider
 
 bench: setup setup-oracles release ## Measure GeePS beside PyTorch, in turn; writes Benchmarks/results
 	$(ORACLES)/bin/python Benchmarks/run.py
@@ -66,4 +79,4 @@ check-cuda-headers: ## Compare geeps_cuda.h with NVIDIA's own headers (downloads
 	@.ci/check-cuda-headers
 
 clean: ## Remove what was built; .oracles stays
-	rm -rf .build .build-thread .build-bundle dist Examples/runs
+	rm -rf .build .build-thread .build-bundle .build-library dist Examples/runs

@@ -14,6 +14,8 @@ let package = Package(
         .library(name: "GeePSNN", targets: ["GeePSNN"]),
         .library(name: "Safetensors", targets: ["Safetensors"]),
         .executable(name: "geeps", targets: ["GeePSCLI"]),
+        // libGeePSABI.so; `make library` makes the self-contained libgeeps.so of it.
+        .library(name: "GeePSABI", type: .dynamic, targets: ["GeePSABI"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -50,6 +52,10 @@ let package = Package(
         .target(name: "GeePSSimulation", dependencies: ["GeePSCore"]),
 
         // Doors.
+        .target(name: "CGeePS"),
+        .target(
+            name: "GeePSABI",
+            dependencies: ["GeePS", "GeePSTransport", "CGeePS"], exclude: ["libgeeps.map"]),
         .executableTarget(
             name: "GeePSCLI",
             dependencies: [
@@ -88,6 +94,8 @@ let package = Package(
         .testTarget(
             name: "GeePSServerTests",
             dependencies: ["GeePSServer", "GeePSCore", "CGeePSKernels", "GeePSTestSupport"]),
+        .testTarget(
+            name: "GeePSABITests", dependencies: ["GeePSABI", "CGeePS", "GeePSTestSupport"]),
         .testTarget(name: "GeePSTransportTests", dependencies: ["GeePSTransport", "GeePSCore"]),
         .testTarget(
             name: "GeePSNNTests",

@@ -22,13 +22,15 @@ public final class Node: Sendable {
     public let membership: Membership
     /// By keeper: how its rows travel to this worker.
     public let carriers: [String]
-    private let server: Server
+    let server: Server
+    let configuration: NodeConfiguration
     private let acceptor: LaneAcceptor?
 
     private init(
         worker: Client?, membership: Membership, carriers: [String], server: Server,
-        acceptor: LaneAcceptor?
+        acceptor: LaneAcceptor?, configuration: NodeConfiguration
     ) {
+        self.configuration = configuration
         self.worker = worker
         self.membership = membership
         self.carriers = carriers
@@ -113,7 +115,7 @@ public final class Node: Sendable {
             return Node(
                 worker: worker, membership: membership,
                 carriers: connections.map { "\($0[0].carrier.rawValue) x\($0.count)" },
-                server: server, acceptor: acceptor)
+                server: server, acceptor: acceptor, configuration: configuration)
         } catch {
             acceptor?.close()
             server.close()
@@ -125,11 +127,13 @@ public final class Node: Sendable {
         _ configuration: NodeConfiguration, membership: Membership
     ) throws(LaunchError) -> Server {
         do throws(RowStoreError) {
+            var server = ServerConfiguration(
+                map: configuration.map, workerCount: configuration.workers,
+                staleness: configuration.staleness, optimizer: configuration.optimizer,
+                keeperThreads: configuration.keeperThreads)
+            server.tableOptimizers = configuration.tableOptimizers
             return try Server(
-                configuration: ServerConfiguration(
-                    map: configuration.map, workerCount: configuration.workers,
-                    staleness: configuration.staleness, optimizer: configuration.optimizer,
-                    keeperThreads: configuration.keeperThreads),
+                configuration: server,
                 keepers: configuration.ownKeepers
             ) { [weak membership] worker, error in
                 // Who is gone, the control plane tells; here is what it cannot notice.
@@ -146,14 +150,13 @@ public final class Node: Sendable {
     private static func makeClient(
         _ configuration: NodeConfiguration, device: any Device, connections: [[any Connection]]
     ) throws(LaunchError) -> Client {
-        let optimizer = configuration.optimizer
         do throws(AccessError) {
             return try Client(
                 configuration: ClientConfiguration(
                     map: configuration.map, rank: configuration.rank,
                     staleness: configuration.staleness, waitTimeout: configuration.waitTimeout,
                     memory: configuration.memory,
-                    learningRate: { optimizer.learningRate(at: $0) }),
+                    learningRate: configuration.learningRates),
                 device: device, connections: connections)
         } catch {
             throw LaunchError(.system, error.message)

@@ -46,6 +46,14 @@ public struct NodeConfiguration: Sendable {
     public var memory: MemoryConfiguration?
     /// What keepers do with updates.
     public var optimizer: OptimizerConfiguration
+    /// By table, where they differ: rules of the kind of `optimizer`, which has all the state they need.
+    ///
+    /// Empty: all tables have `optimizer`.
+    public var tableOptimizers: [OptimizerConfiguration] = []
+    /// Learning rate of the update of a table that completes a tick; nil: as its optimiser says.
+    ///
+    /// Rank 0's counts. Called by the threads that send.
+    public var learningRate: (@Sendable (TableIndex, UInt64) -> Double)?
     /// What else must be equal in all processes, "key: value" a line: the model, the data.
     public var agreement = ""
     /// Times of the control plane.
@@ -60,6 +68,13 @@ public struct NodeConfiguration: Sendable {
     /// The shard map of the job.
     public var map: ShardMap {
         ShardMap(tables: tables, keeperCount: keeperCount, blockBytes: blockBytes)
+    }
+
+    /// Learning rate by table and tick.
+    var learningRates: @Sendable (TableIndex, UInt64) -> Double {
+        if let learningRate { return learningRate }
+        let (common, tables) = (optimizer, tableOptimizers)
+        return { (tables.isEmpty ? common : tables[$0]).learningRate(at: $1) }
     }
 
     /// Workers in the job.
@@ -85,6 +100,11 @@ public struct NodeConfiguration: Sendable {
         ]
         for table in tables {
             lines.append("table \(table.name): \(table.rowCount) rows of \(table.rowWidth)")
+        }
+        for (table, optimizer) in zip(tables, tableOptimizers) {
+            lines.append(
+                "optimizer of \(table.name): \(optimizer.rule), weight decay \(optimizer.weightDecay), "
+                    + "\(optimizer.reduction)")
         }
         if !agreement.isEmpty { lines.append(agreement) }
         return lines.joined(separator: "\n")

@@ -14,14 +14,14 @@ public struct ClientConfiguration: Sendable {
     public var waitTimeout: Duration
     /// How device memory is managed; nil: everything stays on the device.
     public var memory: MemoryConfiguration?
-    /// Learning rate of the update that completes a tick; travels with every push.
-    public var learningRate: @Sendable (UInt64) -> Double
+    /// Learning rate of the update of a table that completes a tick; travels with every push.
+    public var learningRate: @Sendable (TableIndex, UInt64) -> Double
 
     /// A configuration.
     public init(
         map: ShardMap, rank: Int, staleness: Staleness = .bulkSynchronous,
         waitTimeout: Duration = .seconds(120), memory: MemoryConfiguration? = nil,
-        learningRate: @escaping @Sendable (UInt64) -> Double
+        learningRate: @escaping @Sendable (TableIndex, UInt64) -> Double
     ) {
         self.map = map
         self.rank = rank
@@ -160,6 +160,18 @@ public final class Client: Sendable {
         set { manager.staleness = newValue }
     }
 
+    /// Waits until rows of `table` are as fresh as a read of now needs them, at most `bound`.
+    ///
+    /// - Returns: whether they are; the read then does not wait for anybody.
+    public func waitUntilFresh(_ table: TableIndex, within bound: Duration) throws(AccessError)
+        -> Bool
+    {
+        let start = monotonicNanoseconds()
+        defer { store.countStall(since: start) }
+        return try store.waitForAge(
+            of: table, atLeast: manager.staleness.leastAge(at: manager.tick), within: bound)
+    }
+
     /// Lends the rows of `batch`; waits until they are fresh enough.
     ///
     /// - Parameters:
@@ -202,6 +214,9 @@ public final class Client: Sendable {
     public func clock() -> Tick { manager.clock() }
 
     // MARK: Watching and ending
+
+    /// Waits until what the application has given back is copied to where it goes, so that counters are complete.
+    public func drain() { manager.drain() }
 
     /// What has been counted since the start.
     public var counters: ClientCounters {

@@ -16,7 +16,7 @@ final class Lane: @unchecked Sendable {
     private let positionInTable: [Int]
     private let blocksOfTable: [[Int]]
     private let tables: [TableCopy]
-    private let learningRate: @Sendable (UInt64) -> Double
+    private let learningRate: @Sendable (TableIndex, UInt64) -> Double
     private var onFailure: (@Sendable (TransportError, Lane) -> Void)?
     private let signal = Signal()
     private var state: State
@@ -42,7 +42,7 @@ final class Lane: @unchecked Sendable {
     init(
         keeper: Int, laneIndex: Int, laneCount: Int, rank: Int, connection: any Connection,
         map: ShardMap, tables: [TableCopy], staleness: Staleness,
-        learningRate: @escaping @Sendable (UInt64) -> Double
+        learningRate: @escaping @Sendable (TableIndex, UInt64) -> Double
     ) {
         self.keeper = keeper
         self.laneIndex = laneIndex
@@ -180,7 +180,7 @@ final class Lane: @unchecked Sendable {
         header.firstRow = UInt64(block.rows.lowerBound)
         header.rowCount = UInt32(block.rows.count)
         header.tick = tick
-        header.second = kind == .push ? learningRate(tick).bitPattern : 0
+        header.second = kind == .push ? learningRate(block.table, tick).bitPattern : 0
         header.third = UInt64(block.indexInKeeper)
         try connection.send(header, payload: payload)
     }

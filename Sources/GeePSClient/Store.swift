@@ -95,6 +95,13 @@ final class Store: ParameterStore {
         try tables[table].waitForAge(atLeast: least, unless: stop)
     }
 
+    /// Waits at most `bound`; whether rows of that age are there.
+    func waitForAge(of table: TableIndex, atLeast least: Tick, within bound: Duration)
+        throws(AccessError) -> Bool
+    {
+        try tables[table].waitForAge(atLeast: least, within: bound)
+    }
+
     func wakeWaiters() { for table in tables { table.wakeWaiters() } }
 
     func freshness(of table: TableIndex) -> Freshness? { tables[table].freshness }

@@ -170,6 +170,25 @@ final class TableCopy: @unchecked Sendable {
         }
     }
 
+    /// Waits at most `bound`; whether rows of that age are there.
+    func waitForAge(atLeast least: Tick, within bound: Duration) throws(AccessError) -> Bool {
+        let deadline = Deadline.after(bound)
+        signal.lock()
+        defer { signal.unlock() }
+        let start = monotonicNanoseconds()
+        var hasWaited = false
+        defer { if hasWaited { state.waits.addRead(monotonicNanoseconds() - start) } }
+        while state.age ?? 0 < least.count || state.age == nil {
+            try checkUsable(nil)
+            state.waiters += 1
+            hasWaited = true
+            let isInTime = signal.wait(until: deadline)
+            state.waiters -= 1
+            guard isInTime else { return false }
+        }
+        return true
+    }
+
     // MARK: Updates
 
     /// The log of `tick`; waits for the acknowledgement of an old one when all are in use.

@@ -7,6 +7,7 @@ final class Keeper: Sendable {
     let blocks: [Block]
     let publications: Publications
     private let threads: [KeeperThread]
+    private let posting = Signal()
 
     init(
         index: Int, configuration: ServerConfiguration, lanesMaximum: Int,
@@ -19,7 +20,8 @@ final class Keeper: Sendable {
             blockCount: blocks.count, workerCount: configuration.workerCount,
             copies: policy != .aggregated(staleness: 0))
         let store = try RowStore(
-            shardMap: map, keeper: index, optimizer: Optimizer(configuration.optimizer))
+            shardMap: map, keeper: index, optimizer: Optimizer(configuration.optimizer),
+            tableOptimizers: configuration.tableOptimizers.map { Optimizer($0) })
         self.blocks = blocks
         self.publications = publications
         threads = (0..<configuration.keeperThreads).map { part in
@@ -46,8 +48,95 @@ final class Keeper: Sendable {
         for thread in threads { thread.post(joined: session) }
     }
 
+    /// Has `body` run over the rows while all threads stand still; false when the keeper has stopped.
+    func post(_ body: @escaping @Sendable (RowStore) -> Void) -> Bool {
+        let halt = Halt(threadCount: threads.count, body)
+        // Behind each other in every mailbox: two of them at once would wait for each other.
+        return posting.withLock { threads.allSatisfy { $0.post(halt) } }
+    }
+
+    /// Lets every block wait before its next step until `release`, and tells `onHeld` the sum of squares of all
+    /// gradients as soon as all do; false when the keeper has stopped.
+    func hold(_ onHeld: @escaping @Sendable (Double) -> Void) -> Bool {
+        let norms = BlockNorms(
+            blockCount: blocks.count, threadCount: threads.count, onComplete: onHeld)
+        return threads.allSatisfy { $0.hold(norms) }
+    }
+
+    /// Lets the blocks go on, with gradients multiplied by `scale`, or dropped when it is nil.
+    func release(scale: Float?) { for thread in threads { thread.release(scale: scale) } }
+
     /// Finishes what is in the mailboxes and ends the threads.
     func stop() {
-        for thread in threads { thread.stop() }
+        // All or none has a halt in its mailbox: a thread that waits for one that has ended would never end.
+        posting.withLock { for thread in threads { thread.close() } }
+        for thread in threads { thread.join() }
+    }
+}
+
+/// A moment at which all threads of a keeper stand still and one of them runs a closure over the rows.
+///
+/// A thread waits for the others to reach it, and then for the closure: neither waits for a worker.
+final class Halt: @unchecked Sendable {
+    // Sendable: everything mutable is guarded by `signal`.
+    private let body: @Sendable (RowStore) -> Void
+    private let signal = Signal()
+    private var missing: Int
+    private var isOver = false
+
+    init(threadCount: Int, _ body: @escaping @Sendable (RowStore) -> Void) {
+        missing = threadCount
+        self.body = body
+    }
+
+    /// A thread is here.
+    func arrive(_ store: RowStore) {
+        let isLast = signal.withLock {
+            missing -= 1
+            return missing == 0
+        }
+        if isLast {
+            body(store)
+            signal.withLock {
+                isOver = true
+                signal.wakeAll()
+            }
+        } else {
+            signal.withLock { while !isOver { _ = signal.wait() } }
+        }
+    }
+}
+
+/// Sums of squares by block, which a keeper's threads find together.
+final class BlockNorms: @unchecked Sendable {
+    // Sendable: a block's norm is written by its thread, before that counts down under `signal`.
+    private let norms: UnsafeMutablePointer<Double>
+    private let blockCount: Int
+    private let onComplete: @Sendable (Double) -> Void
+    private let signal = Signal()
+    private var missing: Int
+
+    init(blockCount: Int, threadCount: Int, onComplete: @escaping @Sendable (Double) -> Void) {
+        norms = .allocate(capacity: blockCount)
+        norms.initialize(repeating: 0, count: blockCount)
+        self.blockCount = blockCount
+        self.onComplete = onComplete
+        missing = threadCount
+    }
+
+    deinit { norms.deallocate() }
+
+    /// Sets the norm of a block; its thread does.
+    func set(_ norm: Double, of block: Int) { norms[block] = norm }
+
+    /// A thread has set all of its blocks; the last one tells the sum.
+    func threadIsDone() {
+        let isLast = signal.withLock {
+            missing -= 1
+            return missing == 0
+        }
+        guard isLast else { return }
+        // In the order of blocks, whoever came first and however many threads there are.
+        onComplete((0..<blockCount).reduce(0) { $0 + norms[$1] })
     }
 }

@@ -10,6 +10,9 @@ final class KeeperThread: @unchecked Sendable {
     enum Event: ~Copyable {
         case frame(ReceivedFrame, Session)
         case joined(Session)
+        case halt(Halt)
+        case hold(BlockNorms)
+        case release(scale: Float?)
     }
 
     private let keeper: Int
@@ -31,6 +34,10 @@ final class KeeperThread: @unchecked Sendable {
     private var contributions: [Int]
     private var learningRates: [Double]
     private var sessions: [[Session?]]
+    // The two-phase clock: who is told when all blocks wait, and the blocks that do.
+    private var norms: BlockNorms?
+    private var heldBlocks: [Int] = []
+    private var gradientScale: Float? = 1
 
     init(
         part: Int, of partCount: Int, store: RowStore, publications: Publications,
@@ -76,17 +83,33 @@ final class KeeperThread: @unchecked Sendable {
     /// A worker's lane is open.
     func post(joined session: Session) { mailbox.send(.joined(session)) }
 
-    /// Finishes what is in the mailbox and ends the thread.
-    func stop() {
-        mailbox.close()
+    /// Nothing more goes into the mailbox; the thread ends when it is empty.
+    func close() { mailbox.close() }
+
+    /// Waits for the thread; after `close`.
+    func join() {
         thread?.join()
         thread = nil
     }
+
+    /// Has the thread stand still; false when it has ended.
+    func post(_ halt: Halt) -> Bool { mailbox.send(.halt(halt)) }
+
+    /// Lets every block wait before its next step until `release`; false when the thread has ended.
+    func hold(_ norms: BlockNorms) -> Bool { mailbox.send(.hold(norms)) }
+
+    /// Lets the blocks go on, with gradients multiplied by `scale`, or dropped when it is nil.
+    func release(scale: Float?) { mailbox.send(.release(scale: scale)) }
 
     private func run() {
         while let event = mailbox.receive() {
             switch consume event {
             case .joined(let session): join(session)
+            case .halt(let halt): halt.arrive(store)
+            case .hold(let norms):
+                self.norms = norms
+                tellIfHeld()
+            case .release(let scale): release(withScale: scale)
             case .frame(let frame, let session):
                 do throws(TransportError) {
                     try take(frame, from: session)
@@ -103,7 +126,7 @@ final class KeeperThread: @unchecked Sendable {
             sessions[session.worker] = Array(repeating: nil, count: session.laneCount)
         }
         sessions[session.worker][session.lane] = session
-        for block in stride(from: part, to: blocks.count, by: partCount)
+        for block in ownBlocks
         where block % session.laneCount == session.lane {
             if rules.age(block: block) != nil { session.enqueue(block: block) }
         }
@@ -155,7 +178,7 @@ final class KeeperThread: @unchecked Sendable {
                 block: block, worker: session.worker, payload: frame.payload,
                 learningRate: learningRate)
         case .fold:
-            let isAlone = workerCount == 1 || policy == .onArrival
+            let isAlone = (workerCount == 1 && norms == nil) || policy == .onArrival
             if isAlone {
                 try step(block, alone: frame.payload, learningRate: learningRate)
                 return
@@ -172,7 +195,12 @@ final class KeeperThread: @unchecked Sendable {
 
     /// Does all steps the rules allow for `block`.
     private func finishReady(_ block: Int) {
-        while let step = rules.next(block: block) {
+        while true {
+            if norms != nil, rules.foldedCount(block: block) == workerCount {
+                heldBlocks.append(block)
+                return tellIfHeld()
+            }
+            guard let step = rules.next(block: block) else { return }
             switch step {
             case .foldHeld(let worker, _):
                 let push = held.take(block: block, worker: worker)
@@ -181,15 +209,39 @@ final class KeeperThread: @unchecked Sendable {
                     learningRate: push.learningRate, worker: worker)
                 held.recycle(push)
             case .apply:
-                if contributions[block] > 0 {
+                if contributions[block] > 0, let gradientScale {
                     store.apply(
-                        block, learningRate: learningRates[block], workerCount: workerCount)
+                        block, learningRate: learningRates[block], workerCount: workerCount,
+                        gradientScale: gradientScale)
                 }
                 contributions[block] = 0
                 publish(block, to: nil)
             case .applyAlone: break  // `step(_:alone:)` takes these
             }
         }
+    }
+
+    private var ownBlocks: StrideTo<Int> {
+        stride(from: part, to: blocks.count, by: partCount)
+    }
+
+    private var ownBlockCount: Int { max(0, blocks.count - part + partCount - 1) / partCount }
+
+    private func tellIfHeld() {
+        guard heldBlocks.count == ownBlockCount, let norms else { return }
+        for block in ownBlocks where contributions[block] > 0 {
+            norms.set(store.squaredNormOfSum(block), of: block)
+        }
+        norms.threadIsDone()
+    }
+
+    private func release(withScale scale: Float?) {
+        norms = nil
+        gradientScale = scale
+        let ready = heldBlocks
+        heldBlocks = []
+        for block in ready { finishReady(block) }
+        gradientScale = 1
     }
 
     /// One worker's update is all there is to apply: no sum is needed.

@@ -14,7 +14,9 @@ public final class RowStore: @unchecked Sendable {
     public let shardMap: ShardMap
     /// Whose rows these are; constant.
     public let keeper: Int
-    /// The rule applied to them; constant.
+    /// The rule applied to them, unless a table has its own; it has all the state there is.
+    ///
+    /// Constant.
     public let optimizer: Optimizer
 
     // Constant data of the processor's level.
@@ -25,14 +27,16 @@ public final class RowStore: @unchecked Sendable {
     private let values: RowStoreArray
     private let sums: RowStoreArray
     private let states: [RowStoreArray]
-    // By block: optimiser steps done.
+    // By block: optimiser steps done; its rule, which changes only while all of the keeper's threads stand still.
     private let steps: UnsafeMutablePointer<UInt64>
+    private var optimizers: [Optimizer]
 
     /// Rows of zeros with the optimiser's initial state.
     ///
+    /// - Parameter tableOptimizers: by table; empty: all have `optimizer`.
     /// - Throws: when the memory cannot be had: 2 + `optimizer.stateKinds.count` times the rows' bytes.
     public init(
-        shardMap: ShardMap, keeper: Int, optimizer: Optimizer
+        shardMap: ShardMap, keeper: Int, optimizer: Optimizer, tableOptimizers: [Optimizer] = []
     ) throws(RowStoreError) {
         precondition(
             shardMap.blocksOfKeeper.indices.contains(keeper),
@@ -51,6 +55,9 @@ public final class RowStore: @unchecked Sendable {
         }
         self.starts = starts
         self.counts = counts
+        optimizers = shardMap.blocksOfKeeper[keeper].map {
+            tableOptimizers.isEmpty ? optimizer : tableOptimizers[shardMap.blocks[$0].table]
+        }
         values = try RowStoreArray(count: end, initialValue: 0, purpose: "values")
         sums = try RowStoreArray(count: end, initialValue: 0, purpose: "sums")
         var states: [RowStoreArray] = []
@@ -107,12 +114,22 @@ public final class RowStore: @unchecked Sendable {
     /// Restores the number of steps a block has had.
     public func setStepCount(_ count: UInt64, of block: Int) { steps[block] = count }
 
+    /// Changes the rule of a block; its state stays.
+    ///
+    /// - Precondition: the new rule needs no state that `optimizer` does not have.
+    public func setOptimizer(_ new: Optimizer, of block: Int) {
+        precondition(
+            new.stateKinds.count <= states.count,
+            "a rule with \(new.stateKinds.count) state arrays, there are \(states.count)")
+        optimizers[block] = new
+    }
+
     /// Sets the rows of a block to `source`; its state and step count become those of a new block.
     ///
     /// - Parameter source: `valueCount(block)` values, the caller's.
     public func initialise(_ block: Int, from source: UnsafePointer<Float>) {
         kernels.pointee.copy(values.start + starts[block], source, Int64(counts[block]))
-        for (kind, state) in zip(optimizer.stateKinds, states) {
+        for (kind, state) in zip(optimizers[block].stateKinds, states) {
             kernels.pointee.fill(
                 state.start + starts[block], kind.initialValue, Int64(counts[block]))
         }
@@ -157,7 +174,7 @@ public final class RowStore: @unchecked Sendable {
         func state(_ kind: Int) -> UnsafeMutablePointer<Float>? {
             kind < states.count ? states[kind].start + start : nil
         }
-        optimizer.step(
+        optimizers[block].step(
             values: values.start + start, gradient: gradient,
             state: Optimizer.StatePointers(state(0), state(1), state(2)), count: counts[block],
             step: steps[block], learningRate: learningRate, gradientScale: gradientScale,

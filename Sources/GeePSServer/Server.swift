@@ -16,6 +16,9 @@ public struct ServerConfiguration: Sendable {
     /// are needed.
     public var keeperThreads: Int
 
+    /// By table, where they differ from `optimizer`, which has all the state they need; else empty.
+    public var tableOptimizers: [OptimizerConfiguration] = []
+
     /// A configuration.
     public init(
         map: ShardMap, workerCount: Int, staleness: Staleness, optimizer: OptimizerConfiguration,
@@ -122,6 +125,53 @@ public final class Server: @unchecked Sendable {
             }
             sessions.append(session)
         }
+    }
+
+    /// Runs `body` over the rows of a keeper of this process, while its threads stand still, after what has reached
+    /// them before.
+    ///
+    /// Returns when that is done, at once where the keeper has ended.
+    public func withRows(
+        ofKeeper index: Int, _ body: @escaping @Sendable (RowStore) -> Void
+    ) {
+        guard let keeper = keepers[index] else {
+            preconditionFailure("keeper \(index) is not in this process")
+        }
+        let done = Signal()
+        let result = Outcome()
+        let isAccepted = keeper.post {
+            body($0)
+            done.withLock {
+                result.isDone = true
+                done.wakeAll()
+            }
+        }
+        guard isAccepted else { return }
+        done.withLock { while !result.isDone { _ = done.wait() } }
+    }
+
+    /// Whether a keeper has run what it was given.
+    private final class Outcome: @unchecked Sendable {
+        // Sendable: guarded by the signal beside it.
+        var isDone = false
+    }
+
+    /// The first phase of a two-phase clock: updates are added up at a keeper of this process, and its optimiser
+    /// waits for `releaseSteps`.
+    ///
+    /// Call it before the own updates of that clock are sent, when all earlier ones are applied.
+    ///
+    /// - Parameter onHeld: called on one of the keeper's threads, with the sum of squares of the summed gradients, when
+    ///   every worker's updates of all blocks are in.
+    public func holdSteps(
+        ofKeeper index: Int, onHeld: @escaping @Sendable (Double) -> Void
+    ) {
+        _ = keepers[index]?.hold(onHeld)
+    }
+
+    /// The second phase: the optimiser runs on gradients times `gradientScale`, or not at all when that is nil.
+    public func releaseSteps(ofKeeper index: Int, gradientScale: Float?) {
+        keepers[index]?.release(scale: gradientScale)
     }
 
     /// Closes all lanes and ends all threads.

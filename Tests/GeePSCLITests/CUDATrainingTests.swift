@@ -38,15 +38,16 @@ extension CUDASource {
         model:
           layers:
             - {name: conv1, type: conv, out: 4, kernel: 3, pad: 1}
-            - {name: bn1, type: batch_norm}
             - {type: relu}
-            - {type: lrn, size: 3, alpha: 0.5}
             - {type: maxpool, kernel: 2}
+            - {type: lrn, size: 3, alpha: 0.5}
+            - {name: bn1, type: batch_norm}
             - {name: conv2, type: conv, out: 6, kernel: 3}
             - {type: tanh}
             - {type: avgpool, kernel: 2, stride: 1, pad: 1}
             - {name: lstm1, type: lstm, out: 8, steps: 6, keep: all}
             - {name: fc1, type: linear, out: 16}
+            - {name: bn2, type: batch_norm, affine: false}
             - {type: dropout, p: 0.25}
             - {type: sigmoid}
             - {name: fc2, type: linear, out: 5}
@@ -74,9 +75,10 @@ extension CUDASource {
             preparation, launch: .alone, progress: ProgressReporter(style: .silent) { _ in })
         let model = folder.appending(path: "model.safetensors").path()
         let plan = try #require(preparation.plan)
+        let contents = try WeightsFile.read(model, for: preparation.network)
         return Outcome(
             loss: try #require(summary.trainLoss),
-            weights: try WeightsFile.read(model, for: preparation.network).weights,
+            weights: contents.weights + contents.states.values,
             fullBytes: plan.fullBytes, leastBytes: plan.leastBytes)
     }
 

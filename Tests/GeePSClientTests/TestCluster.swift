@@ -62,7 +62,7 @@ final class TestCluster: Sendable {
                     configuration: ClientConfiguration(
                         map: map, rank: rank, staleness: staleness, waitTimeout: waitTimeout,
                         memory: memory == .managed ? MemoryConfiguration(budgetBytes: budget) : nil,
-                        learningRate: { optimizer.learningRate(at: $0) }),
+                        learningRate: { optimizer.learningRate(at: $1) }),
                     device: device ?? own, connections: connections))
         }
         self.clients = clients

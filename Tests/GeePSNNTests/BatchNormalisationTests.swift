@@ -16,14 +16,14 @@ import Testing
 
         var shape: [Int] { Fixture.layers["\(name)/input"].shape }
 
-        func bench(_ purpose: Network.Purpose) throws -> Bench {
+        func bench(_ purpose: Network.Purpose, on target: ComputeTarget) throws -> Bench {
             let input =
                 shape.count == 4
                 ? Shape(channels: shape[1], height: shape[2], width: shape[3])
                 : Shape(channels: shape[1])
             let bench = try Bench(
                 [LayerConfiguration(name: "layer", kind: kind)], input: input, batchSize: shape[0],
-                purpose: purpose, wantsInputGradient: purpose == .training)
+                purpose: purpose, on: target, wantsInputGradient: purpose == .training)
             for tensor in bench.network.parameters.first?.tensors ?? [] {
                 _ = bench.values(tensor, of: 0).update(
                     fromContentsOf: Fixture.layers["\(name)/\(tensor.name.dropFirst(6))"].values)
@@ -40,10 +40,14 @@ import Testing
             })
     }
 
-    @Test(arguments: Case.all)
-    func threeBatchesAndAnEvaluationAreThoseOfPyTorch(_ test: Case) throws {
+    @Test(arguments: Case.all, Bed.allCases)
+    func threeBatchesAndAnEvaluationAreThoseOfPyTorch(_ test: Case, on bed: Bed) throws {
+        try bed.run { try compare(test, on: $0) }
+    }
+
+    private func compare(_ test: Case, on target: ComputeTarget) throws {
         let fixture = Fixture.layers
-        let bench = try test.bench(.training)
+        let bench = try test.bench(.training, on: target)
         for (name, values) in runningStatistics(bench) {
             #expect(values == fixture["\(test.name)/\(name)"].values)
         }
@@ -67,7 +71,7 @@ import Testing
             let error = relativeError(values, fixture["\(test.name)/\(name).after"].values)
             #expect(error < 1e-6, "\(name)")
         }
-        let evaluation = try test.bench(.inference)
+        let evaluation = try test.bench(.inference, on: target)
         evaluation.memory.write(
             NetworkStates(values: bench.memory.stateValues, batchCounts: [3]))
         evaluation.fill(fixture["\(test.name)/input"].values)
@@ -99,13 +103,51 @@ import Testing
         }
     }
 
-    @Test func aValueThatIsNoNumberSpoilsItsChannelAlone() throws {
-        let bench = try Bench(
-            .batchNormalisation(), input: Shape(channels: 2), batchSize: 3)
-        bench.fill([.nan, 1, 2, 3, 4, 5])
-        try bench.forward()
-        let isNaN = bench.memory.logits.map(\.isNaN)
-        #expect(isNaN == [true, false, true, false, true, false])
+    @Test(arguments: Bed.allCases)
+    func aValueThatIsNoNumberSpoilsItsChannelAlone(on bed: Bed) throws {
+        try bed.run { target in
+            let bench = try Bench(
+                .batchNormalisation(), input: Shape(channels: 2), batchSize: 3, on: target)
+            bench.fill([.nan, 1, 2, 3, 4, 5])
+            try bench.forward()
+            let isNaN = bench.memory.logits.map(\.isNaN)
+            #expect(isNaN == [true, false, true, false, true, false])
+        }
+    }
+
+    /// A layer that runs again, and one whose gradients nobody below wants.
+    @Test(arguments: Bed.allCases)
+    func runningAgainChangesNoStatistics(on bed: Bed) throws {
+        let layers = [
+            LayerConfiguration(name: "bn0", kind: .batchNormalisation()),
+            LayerConfiguration(name: "tanh", kind: .tanh),
+            LayerConfiguration(name: "bn1", kind: .batchNormalisation(isAffine: false)),
+            LayerConfiguration(name: "fc", kind: .linear(out: 3)),
+        ]
+        func run(_ target: ComputeTarget, again: Bool) throws -> [Float] {
+            let bench = try Bench(
+                layers, input: Shape(channels: 2, height: 3, width: 3), batchSize: 4, on: target,
+                wantsInputGradient: false)
+            bench.fill(randomValues(bench.memory.input.count, seed: 1))
+            _ = bench.memory.labels.update(fromContentsOf: [0, 1, 2, 0])
+            let units = again ? Set(bench.network.recomputeUnits.indices) : []
+            let steps = bench.network.steps(recomputing: units)
+            let names = steps.map(bench.network.name(of:))
+            #expect(names.contains("bn0 forward again") == again)
+            #expect(names.contains("bn1 forward again") == again)
+            try bench.run(steps)
+            return bench.memory.stateValues.flatMap { $0 }
+                + bench.network.parameters.enumerated().flatMap { index, layer in
+                    layer.tensors.flatMap { bench.gradient($0, of: index) }
+                }
+        }
+        let expected = try run(.host, again: false)
+        try bed.run { target in
+            for again in [false, true] {
+                let found = try run(target, again: again)
+                #expect(relativeError(found, expected) < 1e-6)
+            }
+        }
     }
 
     @Test func oneValueAChannelIsRefusedInTrainingAlone() throws {

@@ -16,6 +16,8 @@ import Testing
         ("maximum", .maxPooling(kernel: 2, stride: 2, padding: 0)),
         ("conv2", .convolution(out: 3, kernel: 2, stride: 1, padding: 0)), ("tanh", .tanh),
         ("mean", .averagePooling(kernel: 2, stride: 1, padding: 0)),
+        ("response", .localResponseNormalisation(size: 3, alpha: 0.5)),
+        ("norm1", .batchNormalisation()), ("norm2", .batchNormalisation(isAffine: false)),
         ("fc1", .linear(out: 6)), ("lstm", .lstm(out: 5, steps: 3, keeps: .all)),
         ("dropout", .dropout(probability: 0.3)), ("sigmoid", .sigmoid),
         ("fc2", .linear(out: 4)),
@@ -180,7 +182,7 @@ import Testing
 
     @Test func whatIsNotDestroyedIsFound() throws {
         let counts = try Self.callCounts().filter { $0.key.contains("Destroy") }
-        #expect(counts.count == 7)
+        #expect(counts.count == 8)
         for function in counts.keys {
             let findings = try CUDAEmulator.findings { emulator in
                 emulator.fail(function, with: 4000)

@@ -152,8 +152,7 @@ import Testing
                 .convolution(
                     out: 1 + Int(random.unit() * 8), kernel: 3, stride: 1, padding: 1),
                 .relu, .tanh, .dropout(probability: 0.2),
-                .maxPooling(kernel: 2, stride: 1, padding: 0), .batchNormalisation(),
-                .localResponseNormalisation(size: 3),
+                .maxPooling(kernel: 2, stride: 1, padding: 0),
             ]
             let kind = kinds[Int(random.unit() * Float(kinds.count))]
             layers.append(LayerConfiguration(name: "layer\(index)", kind: kind))

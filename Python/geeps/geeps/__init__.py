@@ -1,0 +1,81 @@
+"""GeePS for PyTorch: a parameter server that takes over the optimizer, in one changed line.
+
+    >>> import torch, geeps
+    >>> model = torch.nn.Linear(4, 2)
+    >>> opt = geeps.attach(model, torch.optim.SGD(model.parameters(), lr=0.1))  # was: opt = torch.optim.SGD(...)
+    >>> loss = model(torch.ones(3, 4)).square().mean()
+    >>> loss.backward()
+    >>> opt.step()
+    >>> opt.close()
+
+Started by torchrun, srun or mpirun, the same script trains in all processes together.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from . import _launch, _rendezvous, errors
+from ._comm_hook import ddp_comm_hook
+from ._library import library as _library
+from ._optimizer import Optimizer, report
+from ._plan import Plan, plan
+from .errors import ArgumentError, GeepsError
+
+__version__: str = _library.geeps_version().decode()
+__all__ = ["ArgumentError", "GeepsError", "Optimizer", "Plan", "attach", "ddp_comm_hook", "errors", "plan", "report"]
+
+
+def attach(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    memory: str = "resident",
+    budget: int | None = None,
+    offload_threshold: int = 1 << 14,
+    join_timeout: float = 60.0,
+    wait_timeout: float = 300.0,
+    transport: str = "auto",
+    interface: str | None = None,
+) -> Optimizer:
+    """Hands the parameters of ``model`` and the arithmetic of ``optimizer`` to the parameter server.
+
+    Parameters become views of the server's memory and begin as rank 0's; gradients of all processes are averaged, as by
+    DistributedDataParallel. The returned optimizer replaces ``optimizer``.
+
+    Args:
+        model: any module; its trained parameters are float32 on the CPU.
+        optimizer: SGD, Adam, AdamW, Adagrad or RMSprop of torch.optim over parameters of the model.
+        memory: "resident" keeps everything at hand; "managed" lends parameters and what autograd saves while they are
+            used, within ``budget`` bytes, and moves the rest to host memory and back as planned.
+        budget: bytes of GeePS's memory on the device (managed); None for as much as is of use.
+        offload_threshold: bytes from which on a saved tensor is managed.
+        join_timeout: seconds to wait for the other processes.
+        wait_timeout: seconds after which a step that waits for others fails.
+        transport: how processes exchange rows: auto, shm, unix or tcp.
+        interface: address of this machine that other machines reach; needed between machines only.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 2)
+        >>> with geeps.attach(model, torch.optim.AdamW(model.parameters(), lr=1e-3)) as opt:
+        ...     model(torch.ones(3, 4)).sum().backward()
+        ...     opt.step()
+    """
+    place = _rendezvous.agree(_launch.detect())
+    options: dict[str, object] = {
+        "rank": place.rank,
+        "world_size": place.world_size,
+        "join_timeout": join_timeout,
+        "wait_timeout": wait_timeout,
+        "transport": transport,
+        "memory": memory,
+        "agreement": f"torch: {torch.__version__}",
+    }
+    if place.world_size > 1:
+        options["rendezvous"] = place.rendezvous
+        options["interface"] = interface or "127.0.0.1"
+    if budget is not None:
+        if memory != "managed":
+            raise ArgumentError(f"budget={budget} needs memory='managed', this is {memory!r}")
+        options["budget_bytes"] = budget
+    return Optimizer(model, optimizer, place, options, wait_timeout, offload_threshold)

@@ -1,0 +1,385 @@
+"""Managed memory: parameters and activations are there while they are used, and elsewhere otherwise.
+
+A parameter that is not in use is one NaN expanded to its shape. Modules fetch what they own through ``_parameters``
+while they run; what autograd saves of a parameter is where it lies in its table, and of an activation a place in GeePS's
+local data. Every access is noted by the parameter server, and one iteration's accesses are the plan of the next.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from . import _layout, _memory
+from ._job import Job
+from ._resident import send_gradients
+
+
+class Loan:
+    """A lease that ends when nobody refers to it any more: no tensor over the memory, no storage."""
+
+    def __init__(self, job: Job, lease: int, address: int) -> None:
+        self.job = job
+        self.lease = lease
+        self.address = address
+
+    def __del__(self) -> None:
+        self.job.release(self.lease)
+
+    def tensor(self, offset: int, byte_count: int, dtype: torch.dtype) -> torch.Tensor:
+        """Lent bytes as a flat tensor; it keeps the loan."""
+        return self.job.tensor(self.address + offset, byte_count, dtype, self)
+
+
+class _Parameters(dict):
+    """A module's parameters, which are fetched when somebody asks for one by name."""
+
+    fetch: Callable[[torch.nn.Parameter], None]
+
+    @torch._dynamo.disable
+    def __getitem__(self, name: str) -> torch.nn.Parameter | None:
+        parameter = dict.__getitem__(self, name)
+        if parameter is not None:
+            self.fetch(parameter)
+        return parameter
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self.items()),)
+
+
+class _Saved:
+    """What autograd keeps instead of a tensor."""
+
+    __slots__ = ("source", "offset", "shape", "stride", "dtype", "tensor", "__weakref__")
+
+    def __init__(self, source: _layout.Member | _Place, tensor: torch.Tensor, offset: int) -> None:
+        self.source = source
+        self.offset = offset
+        self.shape = tensor.shape
+        self.stride = tensor.stride()
+        self.dtype = tensor.dtype
+        # Kept from the first use on, so that a graph that is retained finds it again.
+        self.tensor: torch.Tensor | None = None
+
+
+class _Place:
+    """An activation's bytes in local data."""
+
+    def __init__(self, job: Job, local: int, byte_count: int) -> None:
+        self.job = job
+        self.local = local
+        self.byte_count = byte_count
+        self.flat: torch.Tensor | None = None
+
+    def fetch(self) -> torch.Tensor:
+        """The bytes; on the device from now on, until nobody needs them."""
+        if self.flat is None:
+            address, lease = self.job.get_local(self.local)
+            self.flat = Loan(self.job, lease, address).tensor(0, self.byte_count, torch.uint8)
+        return self.flat
+
+    def __del__(self) -> None:
+        # A pass without a backward. What is put must also be fetched: otherwise the plan that is made of this
+        # iteration would throw the bytes away, and the next one, which has a backward, would miss them.
+        if self.flat is None and self.job.is_usable:
+            self.fetch()
+
+
+class Managed:
+    """Where the parameters of an attached model are: there while they are used."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        job: Job,
+        tables: list[_layout.Table],
+        threshold: int,
+        waits_for_others: bool,
+        on_forward: Callable[[], None],
+    ) -> None:
+        self._model = model
+        self._job = job
+        self._tables = tables
+        self._threshold = threshold
+        self._waits_for_others = waits_for_others
+        self._on_forward = on_forward
+        self._owner = {id(member.parameter): (table, member) for table in tables for member in table.members}
+        self._loans: list[weakref.ref[Loan] | None] = [None] * len(tables)
+        # By table: how many running modules use it.
+        self._users = [0] * len(tables)
+        self._frames: list[list[_layout.Table]] = []
+        self._outside: list[_layout.Table] = []
+        # By storage: the parameter that it holds, while it is lent.
+        self._shown: dict[int, tuple[StorageWeakRef, _layout.Member]] = {}
+        self._saved: dict[int, tuple[StorageWeakRef, int, weakref.ref[_Place]]] = {}
+        self._places: dict[tuple[int, int, int], tuple[int, weakref.ref[_Place] | None]] = {}
+        self._ordinal = 0
+        self._hooks: list[Any] = []
+        self._context: Any = None
+        self._is_whole = False
+
+    # ------------------------------------------------------------------------------------------------
+    # Beginning and end
+
+    def start(self) -> None:
+        """The keepers have initial values."""
+        fetch = weakref.WeakMethod(self._need)
+
+        def fetch_if_attached(parameter: torch.nn.Parameter) -> None:
+            method = fetch()
+            if method is not None:
+                method(parameter)
+
+        for module in self._model.modules():
+            self._hooks.append(module.register_forward_pre_hook(self._enter))
+            self._hooks.append(module.register_forward_hook(self._leave, always_call=True))
+            if any(id(p) in self._owner for p in module._parameters.values()):
+                parameters = _Parameters(module._parameters)
+                parameters.fetch = fetch_if_attached
+                module._parameters = parameters
+        for table in self._tables:
+            for member in table.members:
+                if member.parameter.requires_grad:
+                    self._hooks.append(member.parameter.register_post_accumulate_grad_hook(self._take_gradient))
+            self._put_away(table)
+        self._hooks.append(self._model.register_state_dict_pre_hook(self._before_state_dict))
+        self._hooks.append(self._model.register_state_dict_post_hook(lambda *_: self._end_whole()))
+        self._hooks.append(self._model.register_load_state_dict_pre_hook(self._before_load))
+        self._hooks.append(self._model.register_load_state_dict_post_hook(self._after_load))
+
+    def close(self) -> None:
+        """Makes the parameters plain tensors."""
+        for hook in self._hooks:
+            hook.remove()
+        for module in self._model.modules():
+            if isinstance(module._parameters, _Parameters):
+                module._parameters = dict(module._parameters.items())
+        self._end_context()
+        self._make_whole()
+
+    # ------------------------------------------------------------------------------------------------
+    # Parameters
+
+    def _put_away(self, table: _layout.Table) -> None:
+        for member in table.members:
+            member.parameter.data = torch.full((1,), torch.nan).expand(member.shape)
+
+    @torch._dynamo.disable
+    def _need(self, parameter: torch.nn.Parameter) -> None:
+        """Fetches the table of a parameter for the innermost running module."""
+        entry = self._owner.get(id(parameter))
+        if entry is None or self._is_whole:
+            return
+        table = entry[0]
+        frame = self._frames[-1] if self._frames else self._outside
+        if table in frame:
+            return
+        frame.append(table)
+        self._users[table.index] += 1
+        if self._users[table.index] == 1:
+            self._show(table, self._borrow(table))
+
+    def _borrow(self, table: _layout.Table) -> Loan:
+        """What is lent of the table already, or a new loan."""
+        reference = self._loans[table.index]
+        loan = reference() if reference else None
+        if loan is not None:
+            return loan
+        # What computes no gradients, or is outside the model's own passes, is no part of the iteration that repeats.
+        is_planned = torch.is_grad_enabled() and (bool(self._frames) or torch._C._current_graph_task_id() != -1)
+        if self._waits_for_others:
+            self._job.wait(table.index)
+        address, lease = self._job.read(table.index) if is_planned else self._job.peek(table.index)
+        loan = Loan(self._job, lease, address)
+        self._loans[table.index] = weakref.ref(loan)
+        return loan
+
+    def _view(self, loan: Loan, member: _layout.Member) -> torch.Tensor:
+        flat = loan.tensor(4 * member.offset, 4 * member.count, torch.float32)
+        storage = flat.untyped_storage()
+        self._shown[storage._cdata] = (StorageWeakRef(storage), member)
+        return flat
+
+    def _show(self, table: _layout.Table, loan: Loan) -> None:
+        for member in table.members:
+            member.parameter.data = self._view(loan, member).as_strided(member.shape, member.stride)
+
+    def _return(self, frame: list[_layout.Table]) -> None:
+        for table in frame:
+            self._users[table.index] -= 1
+            if self._users[table.index] == 0 and not self._is_whole:
+                self._put_away(table)
+        frame.clear()
+
+    # ------------------------------------------------------------------------------------------------
+    # Modules that run
+
+    @torch._dynamo.disable
+    def _enter(self, module: torch.nn.Module, _: Any) -> None:
+        if not self._frames:
+            self._return(self._outside)
+            self._on_forward()
+            if torch.is_grad_enabled() and self._context is None and torch._C._current_graph_task_id() == -1:
+                self._context = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
+                self._context.__enter__()
+        self._frames.append([])
+        # These pass parameters to their kernel from a list of their own.
+        if isinstance(module, torch.nn.RNNBase):
+            for name in module._parameters:
+                module._parameters[name]
+
+    @torch._dynamo.disable
+    def _leave(self, module: torch.nn.Module, _: Any, __: Any) -> None:
+        if self._frames:
+            self._return(self._frames.pop())
+        if not self._frames:
+            self._end_context()
+
+    def _end_context(self) -> None:
+        if self._context is not None:
+            self._context.__exit__(None, None, None)
+            self._context = None
+
+    # ------------------------------------------------------------------------------------------------
+    # What autograd saves
+
+    @torch._dynamo.disable
+    def _pack(self, tensor: torch.Tensor) -> Any:
+        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+            return tensor.detach()
+        storage = tensor.untyped_storage()
+        entry = self._shown.get(storage._cdata)
+        if entry is not None and not entry[0].expired():
+            return _Saved(entry[1], tensor, tensor.storage_offset())
+        if tensor.numel() * tensor.element_size() < self._threshold or type(tensor) not in _PLAIN:
+            # Detached: a saved output that referred to its own graph would never be freed.
+            return tensor.detach()
+        return self._keep(tensor, storage)
+
+    def _keep(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> _Saved:
+        known = self._saved.get(storage._cdata)
+        if known is not None and not known[0].expired() and known[1] == tensor._version:
+            place = known[2]()
+            if place is not None:
+                return _Saved(place, tensor, tensor.storage_offset())
+        if 2 * tensor.numel() * tensor.element_size() >= storage.nbytes():
+            place = self._put(storage)
+            self._saved[storage._cdata] = (StorageWeakRef(storage), tensor._version, weakref.ref(place))
+            return _Saved(place, tensor, tensor.storage_offset())
+        part = tensor.detach().clone(memory_format=torch.contiguous_format)
+        return _Saved(self._put(part.untyped_storage()), part, 0)
+
+    def _put(self, storage: torch.UntypedStorage) -> _Place:
+        """Copies bytes to a place of its own; the same one in every iteration."""
+        byte_count = storage.nbytes()
+        extra = 0
+        while True:
+            key = (self._ordinal, byte_count, extra)
+            local, holder = self._places.get(key, (-1, None))
+            if holder is None or holder() is None:
+                break
+            extra += 1  # a graph of an earlier iteration still has it
+        if local < 0:
+            local = self._job.create_local(f"saved tensor {self._ordinal}", byte_count)
+        place = _Place(self._job, local, byte_count)
+        self._places[key] = (local, weakref.ref(place))
+        self._ordinal += 1
+        self._job.put_local(local, storage)
+        return place
+
+    @torch._dynamo.disable
+    def _unpack(self, saved: Any) -> torch.Tensor:
+        if not isinstance(saved, _Saved):
+            return saved
+        if saved.tensor is None:
+            source = saved.source
+            if isinstance(source, _Place):
+                flat = source.fetch().view(saved.dtype)
+            else:
+                table = self._owner[id(source.parameter)][0]
+                flat = self._view(self._borrow(table), source)
+            saved.tensor = flat.as_strided(saved.shape, saved.stride, saved.offset)
+        return saved.tensor
+
+    # ------------------------------------------------------------------------------------------------
+    # Gradients and clocks
+
+    @torch._dynamo.disable
+    def _take_gradient(self, parameter: torch.Tensor) -> None:
+        """Hands a table's gradients over when the last one of a pass is in."""
+        table, _ = self._owner[id(parameter)]
+        if all(m.parameter.grad is not None or not m.parameter.requires_grad for m in table.members):
+            self._send_table(table)
+
+    def _send_table(self, table: _layout.Table) -> None:
+        if send_gradients(self._job, table):
+            self.forget_table(table)
+
+    def forget_table(self, table: _layout.Table) -> None:
+        """Frees gradients."""
+        for member in table.members:
+            member.parameter.grad = None
+
+    def prepare(self) -> None:
+        """Nobody can have written to parameters that are not there."""
+
+    def send(self) -> None:
+        """Hands over what has not been yet."""
+        self._return(self._outside)
+        for table in self._tables:
+            self._send_table(table)
+
+    def refresh(self) -> None:
+        """The next access waits."""
+        self._ordinal = 0
+        self._saved.clear()
+        self._shown.clear()
+
+    def forget_gradients(self) -> None:
+        """Frees gradients that have not been handed over."""
+        for table in self._tables:
+            self.forget_table(table)
+
+    # ------------------------------------------------------------------------------------------------
+    # Saving and loading
+
+    def _make_whole(self) -> None:
+        """Gives every parameter a copy of its values, in memory of its own."""
+        for table in self._tables:
+            if self._waits_for_others:
+                self._job.wait(table.index)
+            address, lease = self._job.peek(table.index)
+            loan = Loan(self._job, lease, address)
+            for member in table.members:
+                copy = torch.empty_strided(member.shape, member.stride)
+                member.parameter.data = copy.copy_(self._view(loan, member).as_strided(member.shape, member.stride))
+        self._is_whole = True
+
+    def _end_whole(self) -> None:
+        self._is_whole = False
+        for table in self._tables:
+            self._put_away(table)
+
+    def _before_state_dict(self, *_: Any) -> None:
+        self._make_whole()
+
+    def _before_load(self, *_: Any) -> None:
+        self._make_whole()
+
+    def _after_load(self, *_: Any) -> None:
+        for table in self._tables:
+            values = torch.zeros(table.count)
+            for member in table.members:
+                values[member.offset : member.offset + member.count] = _memory.flat(member.parameter)
+            self._job.call("geeps_write", table.index, values.data_ptr(), table.count)
+        self._end_whole()
+        # A clock without updates: the keepers send what they have been given.
+        self._job.clock()
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter, FakeTensor)

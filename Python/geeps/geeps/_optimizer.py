@@ -1,0 +1,328 @@
+"""The optimizer that ``geeps.attach`` returns."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import math
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from . import _guards, _layout, _memory, _rendezvous, _rules
+from ._job import Job
+from ._launch import Place
+from ._managed import Managed
+from ._resident import Resident
+from .errors import ArgumentError, GeepsError
+
+_live: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+
+
+class Optimizer(torch.optim.Optimizer):
+    """A torch optimizer whose arithmetic runs at GeePS's keepers. Made by ``geeps.attach``.
+
+    ``param_groups`` is the list of the optimizer that was attached, so learning-rate schedulers made for either work;
+    ``state_dict`` and ``load_state_dict`` have torch's form.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        inner: torch.optim.Optimizer,
+        place: Place,
+        options: dict[str, object],
+        wait_timeout: float,
+        threshold: int,
+    ) -> None:
+        self._is_ready = False
+        self._held_scale: float | None = None
+        # Makes GradScaler announce itself, where it would go wrong silently.
+        self._step_supports_amp_scaling = place.world_size > 1
+        super().__init__(inner.param_groups, inner.defaults)
+        self.inner = inner
+        self.param_groups = inner.param_groups
+        self.state = inner.state
+        self.model = model
+        self.options = options
+        self.place = place
+        self.has_all_gradients = place.world_size == 1 and options.get("memory") != "managed"
+        _guards.require_free(inner)
+        self.tables = _layout.tables(model, inner)
+        rules = [_rules.rule(inner, self.param_groups[table.group]) for table in self.tables]
+        self._rates = [rule.learning_rate for rule in rules]
+        self._numbers = [_rules.numbers(rule) for rule in rules]
+        _guards.attach(self)
+        try:
+            self._job = Job(
+                options,
+                [(table.name, table.count, rule) for table, rule in zip(self.tables, rules, strict=True)],
+                wait_timeout,
+            )
+        except BaseException:
+            _guards.detach(self)
+            raise
+        if options.get("memory") == "managed":
+            self._memory: Resident | Managed = Managed(
+                model, self._job, self.tables, threshold, place.world_size > 1, self._tell_changes
+            )
+        else:
+            self._memory = Resident(self._job, self.tables)
+        self._start()
+        self._is_ready = True
+        _live.add(self)
+
+    # ------------------------------------------------------------------------------------------------
+    # Steps
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Hands the gradients to the keepers and takes the values that they answer.
+
+        Parameters without a gradient keep their values and their optimizer state, as in torch.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if getattr(self, "grad_scale", None) is not None:
+            raise ArgumentError(
+                "torch.amp.GradScaler across processes is not supported: each would skip other steps than the rest; "
+                "torch.autocast with bfloat16 needs no scaler"
+            )
+        if self._held_scale is None:
+            self._hand_over(in_two_phases=False)
+        else:
+            self._job.call("geeps_clock_finish", self._held_scale, 0)
+            self._held_scale = None
+        self._memory.refresh()
+        return loss
+
+    def _hand_over(self, in_two_phases: bool) -> None:
+        self._tell_changes()
+        self._memory.prepare()
+        if in_two_phases:
+            self._job.call("geeps_clock_begin")
+        self._memory.send()
+        self._job.clock()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Frees the gradients; those that ``clip_grad_norm_`` has handed over are dropped."""
+        self._drop_held()
+        super().zero_grad(set_to_none)
+
+    def _drop_held(self) -> None:
+        if self._held_scale is not None:
+            self._held_scale = None
+            self._job.call("geeps_clock_finish", 0.0, 1)
+            self._memory.refresh()
+
+    def _tell_changes(self) -> None:
+        """Passes on what schedulers have changed in ``param_groups``."""
+        rules = [_rules.rule(self.inner, group) for group in self.param_groups]
+        for index, table in enumerate(self.tables):
+            rule = rules[table.group]
+            if _rules.numbers(rule) != self._numbers[index]:
+                self._job.call("geeps_set_rule", index, ctypes.byref(rule))
+                self._numbers[index] = _rules.numbers(rule)
+                self._rates[index] = rule.learning_rate
+            elif rule.learning_rate != self._rates[index]:
+                self._job.call("geeps_set_learning_rate", index, rule.learning_rate)
+                self._rates[index] = rule.learning_rate
+
+    # ------------------------------------------------------------------------------------------------
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as the attached optimizer would save it; every process calls it."""
+        self._pull_state()
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the state that an optimizer of the same kind, attached or not, has saved; every process calls it."""
+        self.inner.load_state_dict(state_dict)
+        self.param_groups = self.inner.param_groups
+        self.state = self.inner.state
+        self._tell_changes()
+        self._push_state()
+
+    def _pull_state(self) -> None:
+        for table in self.tables:
+            names = self._state_names(table)
+            if not names:
+                continue
+            arrays = {}
+            steps = ctypes.c_uint64()
+            for kind, name in enumerate(names):
+                values = torch.empty(table.count)
+                self._job.call(
+                    "geeps_state_read", table.index, kind, values.data_ptr(), table.count, ctypes.byref(steps)
+                )
+                arrays[name] = values
+            if steps.value == 0:
+                continue
+            for member in table.members:
+                state = self.inner.state[member.parameter]
+                if self._counts_steps:
+                    state["step"] = torch.tensor(float(steps.value))
+                for name, values in arrays.items():
+                    part = values[member.offset : member.offset + member.count]
+                    state[name] = part.clone().as_strided(member.shape, member.stride)
+
+    def _push_state(self) -> None:
+        for table in self.tables:
+            steps = 0
+            for kind, name in enumerate(self._state_names(table)):
+                values = torch.full((table.count,), self._initial_state)
+                for member in table.members:
+                    state = self.inner.state.get(member.parameter, {})
+                    if state.get(name) is None:
+                        continue
+                    part = torch.empty_strided(member.shape, member.stride).copy_(state[name])
+                    values[member.offset : member.offset + member.count] = _memory.flat(part)
+                    steps = max(steps, int(state["step"]) if "step" in state else 1)
+                self._job.call("geeps_state_write", table.index, kind, values.data_ptr(), table.count, steps)
+
+    def _state_names(self, table: _layout.Table) -> list[str]:
+        count, name = ctypes.c_size_t(), ctypes.c_char_p()
+        self._job.call("geeps_state_count", table.index, ctypes.byref(count))
+        names = []
+        for kind in range(count.value):
+            self._job.call("geeps_state_name", table.index, kind, ctypes.byref(name))
+            names.append((name.value or b"").decode())
+        return names
+
+    @property
+    def _counts_steps(self) -> bool:
+        return not isinstance(self.inner, torch.optim.SGD)
+
+    @property
+    def _initial_state(self) -> float:
+        return float(self.defaults.get("initial_accumulator_value", 0))
+
+    # ------------------------------------------------------------------------------------------------
+    # Gradients
+
+    def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> torch.Tensor:
+        """Scales the gradients down so that their common norm is at most ``max_norm``; returns the norm.
+
+        Call it where ``torch.nn.utils.clip_grad_norm_`` would stand, between ``backward`` and ``step``.
+        """
+        if self.place.world_size > 1 and self.options.get("memory") != "managed":
+            return self._clip_everywhere(max_norm, norm_type, error_if_nonfinite)
+        if not self.has_all_gradients:
+            raise ArgumentError("clip_grad_norm_ with managed memory is not built yet: gradients leave during backward")
+        with _guards.allowed():
+            return torch.nn.utils.clip_grad_norm_(
+                [member.parameter for table in self.tables for member in table.members],
+                max_norm,
+                norm_type,
+                error_if_nonfinite,
+            )
+
+    @torch.no_grad()
+    def _clip_everywhere(self, max_norm: float, norm_type: float, error_if_nonfinite: bool) -> torch.Tensor:
+        """Adds the gradients of all processes up, and lets the keepers wait for ``step`` with what they have."""
+        if norm_type != 2:
+            raise ArgumentError(f"norm type {norm_type}: across processes GeePS clips by the 2-norm")
+        self._drop_held()
+        self._hand_over(in_two_phases=True)
+        norm = self._job.gradient_norm()
+        # Gradients that are not finite make of the parameters what they make of them in torch: nothing good.
+        self._held_scale = 1.0 if math.isnan(norm) else min(max_norm / (norm + 1e-6), 1.0)
+        if error_if_nonfinite and not math.isfinite(norm):
+            self._drop_held()
+            raise RuntimeError(f"the norm of the gradients of all processes is {norm}, so they cannot be clipped")
+        return torch.tensor(norm)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused: tables are agreed on between all processes when the model is attached."""
+        if getattr(self, "_is_ready", False):
+            raise ArgumentError("parameters cannot be added after geeps.attach: close() this optimizer and attach again")
+        super().add_param_group(param_group)
+
+    # ------------------------------------------------------------------------------------------------
+    # Beginning and end
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        for table in self.tables:
+            values = torch.zeros(table.count)
+            for member in table.members:
+                values[member.offset : member.offset + member.count] = _memory.flat(member.parameter)
+            self._job.call("geeps_initialise", table.index, values.data_ptr(), table.count)
+        self._memory.start()
+        if any(self.inner.state.get(member.parameter) for table in self.tables for member in table.members):
+            self._push_state()
+        self._buffers = _rendezvous.BufferSync(self.model, self._job) if self.place.world_size > 1 else None
+
+    def close(self, timeout: float = 60.0) -> None:
+        """Leaves the job: the parameters become plain tensors with their last values. Every process calls it.
+
+        The end of the program does it too. A second call does nothing.
+        """
+        if not self._is_ready or self._job.is_closed:
+            return
+        _live.discard(self)
+        _guards.detach(self)
+        if self._buffers:
+            self._buffers.remove()
+        with torch.no_grad():
+            self._memory.close()
+        self._job.close(timeout)
+
+    def __enter__(self) -> Optimizer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is not None and self.place.world_size > 1:
+            self._job.abort(f"{type(error).__name__}: {error}")
+        try:
+            self.close(timeout=2.0 if error else 60.0)
+        except GeepsError:
+            # What went wrong first is what matters.
+            if error is None:
+                raise
+
+    def report(self) -> dict[str, int]:
+        """What has been counted since the model was attached."""
+        counters: list[Any] = [self._job.counters()]
+        if isinstance(self._memory, Managed):
+            counters.append(self._job.memory())
+        return {name: getattr(each, name) for each in counters for name, _ in each._fields_}
+
+    def __repr__(self) -> str:
+        return f"geeps.Optimizer({self.inner!r}, {len(self.tables)} tables, {self.place})"
+
+
+def report() -> list[dict[str, int]]:
+    """What every attached optimizer of this process has counted."""
+    return [optimizer.report() for optimizer in list(_live)]
+
+
+_excepthook = sys.excepthook
+
+
+def _note_failure(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    """A process that dies by an exception tells the others why, instead of leaving them to wait."""
+    for optimizer in list(_live):
+        try:
+            optimizer.__exit__(kind, error, traceback)
+        except Exception as failure:
+            print(f"geeps: {failure}", file=sys.stderr)
+    _excepthook(kind, error, traceback)
+
+
+sys.excepthook = _note_failure
+
+
+@atexit.register
+def _close_all() -> None:
+    for optimizer in list(_live):
+        try:
+            optimizer.close()
+        except Exception as failure:
+            print(f"geeps: {failure}", file=sys.stderr)

@@ -1,0 +1,88 @@
+"""Resident memory: parameters are views of the parameter cache, gradients stay in ``grad`` until ``step``."""
+
+from __future__ import annotations
+
+import torch
+
+from . import _layout, _memory
+from ._job import Job
+from .errors import ArgumentError
+
+
+class Resident:
+    """Where the parameters of an attached model are: always there."""
+
+    def __init__(self, job: Job, tables: list[_layout.Table]) -> None:
+        self._job = job
+        self._tables = tables
+
+    def start(self) -> None:
+        """The keepers have initial values."""
+        self.refresh()
+
+    def prepare(self) -> None:
+        """Tells the keepers what somebody else has written to parameters: an initialisation, a clamp, loaded weights."""
+        for table in self._tables:
+            is_changed = False
+            for member in table.members:
+                parameter = member.parameter
+                if parameter.data_ptr() != table.address + 4 * member.offset:
+                    view = _memory.view(self._job, table.address, member)
+                    view.copy_(parameter)
+                    parameter.data = view
+                    is_changed = True
+                is_changed = is_changed or parameter._version != member.version
+            if is_changed:
+                self._job.call("geeps_write", table.index, table.address, table.count)
+
+    def send(self) -> None:
+        """Hands over the gradients that are there, and gives back what is lent: the clock may go on."""
+        for table in self._tables:
+            send_gradients(self._job, table)
+        for table in self._tables:
+            if table.lease:
+                self._job.release(table.lease)
+                table.lease = 0
+
+    def refresh(self) -> None:
+        """Takes fresh values of every table."""
+        for table in self._tables:
+            self._job.wait(table.index)
+            address, table.lease = self._job.read(table.index)
+            is_elsewhere = address != table.address
+            table.address = address
+            for member in table.members:
+                if is_elsewhere:
+                    member.parameter.data = _memory.view(self._job, address, member)
+                member.version = member.parameter._version
+
+    def forget_gradients(self) -> None:
+        """``grad`` is torch's."""
+
+    def close(self) -> None:
+        """Makes the parameters plain tensors."""
+        for table in self._tables:
+            for member in table.members:
+                copy = torch.empty_strided(member.shape, member.stride)
+                member.parameter.data = copy.copy_(member.parameter)
+            if table.lease:
+                self._job.release(table.lease)
+                table.lease = 0
+
+
+def send_gradients(job: Job, table: _layout.Table) -> bool:
+    """Hands over what gradients the table's parameters have; whether there were any."""
+    held = []
+    for member in table.members:
+        gradient = member.parameter.grad
+        if gradient is None:
+            continue
+        if gradient.layout != torch.strided:
+            raise ArgumentError(
+                f"the gradient of {member.name} is sparse; GeePS takes dense ones (Embedding(sparse=False))"
+            )
+        held.append((_memory.in_layout(gradient, member), member))
+    if not held:
+        return False
+    job.update(table, held)
+    return True
