@@ -45,8 +45,8 @@ struct GeepsCommand: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             TrainCommand.self, RunCommand.self, PlanCommand.self, ConfigCommand.self,
-            SimulateCommand.self,
-            BenchCommand.self, DoctorCommand.self, SelfTestCommand.self, KernelsCommand.self,
+            SimulateCommand.self, BenchCommand.self, ReplayCommand.self, DoctorCommand.self,
+            SelfTestCommand.self, KernelsCommand.self,
         ])
 }
 

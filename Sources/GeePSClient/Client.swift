@@ -225,7 +225,9 @@ public final class Client: Sendable {
         ClientCounters(
             access: manager.counters, memory: manager.managedCounters, waits: store.waits,
             stallNanoseconds: store.stallNanoseconds,
-            bytesSent: store.bytesSent, bytesReceived: store.bytesReceived)
+            bytesSent: store.bytesSent, bytesReceived: store.bytesReceived,
+            bytesSentOutside: store.bytesSentOutside,
+            bytesReceivedOutside: store.bytesReceivedOutside)
     }
 
     /// Time the application has spent inside read, update and local; cheaper than `counters`.
@@ -257,4 +259,8 @@ public struct ClientCounters: Sendable, Hashable {
     public var bytesSent: UInt64
     /// Bytes received.
     public var bytesReceived: UInt64
+    /// Of `bytesSent`, what left the process.
+    public var bytesSentOutside: UInt64
+    /// Of `bytesReceived`, what came from other processes.
+    public var bytesReceivedOutside: UInt64
 }

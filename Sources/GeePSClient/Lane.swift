@@ -91,6 +91,8 @@ final class Lane: @unchecked Sendable {
         }
     }
 
+    /// Whether frames leave the process.
+    var isOutside: Bool { connection.carrier != .inProcess }
     var bytesSent: UInt64 { connection.bytesSent }
     var bytesReceived: UInt64 { connection.bytesReceived }
     var peer: String { connection.peer }

@@ -72,6 +72,13 @@ final class Store: ParameterStore {
 
     var bytesSent: UInt64 { lanes.reduce(0) { $0 + $1.bytesSent } }
     var bytesReceived: UInt64 { lanes.reduce(0) { $0 + $1.bytesReceived } }
+    /// Without lanes inside this process.
+    var bytesSentOutside: UInt64 {
+        lanes.reduce(0) { $0 + ($1.isOutside ? $1.bytesSent : 0) }
+    }
+    var bytesReceivedOutside: UInt64 {
+        lanes.reduce(0) { $0 + ($1.isOutside ? $1.bytesReceived : 0) }
+    }
     var waits: [WaitCounters] { tables.map(\.waits) }
     var stallNanoseconds: UInt64 { stall.load(ordering: .relaxed) }
 

@@ -93,6 +93,13 @@ extension ManagedMemory {
                 from: run.stays[stay].address, to: target, byteCount: local.byteCount,
                 direction: .deviceToHost, label: "\(local.name) read back")
             try wait(for: outStream)
+        case .piece:
+            guard let piece = local.piece, let address = pieces.address(of: piece) else { return }
+            try settleApplication()
+            outStream.copy(
+                from: address, to: target, byteCount: local.byteCount,
+                direction: .deviceToHost, label: "\(local.name) read back")
+            try wait(for: outStream)
         case .none, .lost:
             throw AccessError(
                 .contentLost, "nothing was kept of local data \(local.name) that could be read back"

@@ -157,6 +157,7 @@ extension AccessManager {
     /// Derives from `plan` where clocks are raised, which updates go straight to the log, and what the
     /// allocator prepares.
     func adopt(_ plan: AccessPlan, _ placement: Placement?) throws(AccessError) {
+        if managed?.configuration.servesInForeground == true { return }
         let tableOfBatch = batches.map(\.table)
         lastUpdates = plan.lastUpdates(tableOfBatch: tableOfBatch, tableCount: tables.count)
         updateCounts = plan.updateCounts(tableOfBatch: tableOfBatch, tableCount: tables.count)

@@ -231,6 +231,21 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         #expect(job.staleness == .clocks(1024))
     }
 
+    @Test(arguments: [
+        "{background: false}", "{parameter_cache: host, background: true}",
+        "{parameter_cache: host, budget: 35%}",
+    ])
+    func aServerThatIsHalfCPUSideIsRefused(memory: String) {
+        #expect(problems(text(), set: ["memory=\(memory)"]).count == 1)
+    }
+
+    @Test func aCPUSideServerIsOneInTheForeground() throws {
+        let short = try load(text(), set: ["memory={parameter_cache: host}"])
+        #expect(short.memory?.isCPUSide == true)
+        #expect(
+            try load(text(), set: ["memory={parameter_cache: host, background: false}"]) == short)
+    }
+
     @Test func aliasesOfAliasesAreRefusedBeforeTheyFillTheMemory() throws {
         var text = "a0: &a0 x\n"
         for level in 1...40 {
@@ -379,6 +394,7 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         [
             "cluster={workers: 4, keepers: 2, transport: shared-memory, port: 99, lanes: 3, join_timeout: 1500ms, interface: '::1'}"
         ],
+        ["memory={parameter_cache: host, link: 12GB/s}"],
         ["init=w.safetensors", "output.directory=../runs/x"],
         ["model={name: lenet}"],
         [

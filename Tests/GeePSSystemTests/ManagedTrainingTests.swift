@@ -80,6 +80,18 @@ extension SystemTests {
             }
         }
 
+        /// A CPU-side parameter server is slower, and no other one.
+        @Test(arguments: Net.allCases)
+        func foregroundCopiesTrainTheSameBits(net: Net) async throws {
+            for workers in [1, 2] {
+                let expected = try await Self.references["\(net) \(workers)"]?.value
+                let run = try await Self.job(
+                    net, workers: workers, memory: "{parameter_cache: host, background: false}"
+                ).run()
+                #expect(run.model == expected, "\(workers) workers")
+            }
+        }
+
         /// A mini-batch cut in two or four sees the same samples; sums differ in their rounding alone.
         @Test(arguments: [2, 4], [nil, "{budget: 60%}"])
         func severalBatchesAClockTrainAsOneDoes(count: Int, memory: String?) async throws {

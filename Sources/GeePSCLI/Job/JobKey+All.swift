@@ -463,6 +463,20 @@ extension JobKey {
             fallback: .value("benefit"), example: "paper",
             meaning: "How to choose what stays; paper is GeePS's Algorithm 2, to compare with."),
         JobKey(
+            section: "memory", name: "parameter_cache",
+            values: "device or host",
+            fallback: .value("device"), example: "host",
+            meaning:
+                "Where a worker keeps its copy of the parameters. host: a CPU-side parameter server, whose workers copy by themselves before and after each layer, to compare with."
+        ),
+        JobKey(
+            section: "memory", name: "background",
+            values: "true or false",
+            fallback: .described("false with parameter_cache: host, else true"), example: "true",
+            meaning:
+                "Copies and clocks of tables run beside the computation. false, with parameter_cache: host alone: the worker copies by itself, and sends at the end of an iteration."
+        ),
+        JobKey(
             section: "memory", name: "pinned_host",
             values: "true or false",
             fallback: .value("true"), example: "false",

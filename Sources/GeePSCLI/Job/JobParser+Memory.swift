@@ -17,6 +17,7 @@ extension JobParser {
         let policy = map.choice(
             "policy", of: PlanPolicy.allCases.map(\.rawValue), default: settings.policy.rawValue)
         settings.policy = policy.flatMap(PlanPolicy.init) ?? settings.policy
+        settings.isCPUSide = isCPUSide(in: &map)
         settings.pinnedHost = map.flag("pinned_host", default: settings.pinnedHost)
         settings.pinnedLimitBytes = optional(
             "pinned_limit", in: &map, expected: "a number of bytes such as 4GiB"
@@ -29,6 +30,27 @@ extension JobParser {
         }
         map.finish()
         return settings
+    }
+
+    /// Whether rows are on the host and copied in the foreground; one without the other is not made.
+    private func isCPUSide(in map: inout MapReader) -> Bool {
+        let isOnHost =
+            map.choice("parameter_cache", of: ["device", "host"], default: "device") == "host"
+        let isBackground = map.flag("background", default: !isOnHost)
+        if isOnHost == isBackground {
+            map.report(
+                at: map.origin(of: isOnHost ? "parameter_cache" : "background"),
+                "found parameter_cache: \(isOnHost ? "host" : "device") with background: "
+                    + "\(isBackground), expected host with false (a CPU-side parameter server, to "
+                    + "compare with), or device with true")
+        }
+        if isOnHost, map.has("budget") {
+            map.report(
+                at: map.origin(of: "budget"),
+                "found a budget with parameter_cache: host, which keeps all local data on the device: "
+                    + "expected none")
+        }
+        return isOnHost
     }
 
     /// The value of `key` as `convert` reads its text; nil where the key is not given, or wrong.

@@ -47,6 +47,7 @@ extension MemorySettings {
         var pairs = [("device", quoted("\(device)"))]
         if let budget { pairs.append(("budget", quoted(budget.text))) }
         pairs += [("policy", policy.rawValue), ("pinned_host", "\(pinnedHost)")]
+        if isCPUSide { pairs += [("parameter_cache", "host"), ("background", "false")] }
         if let pinnedLimitBytes { pairs.append(("pinned_limit", "\(pinnedLimitBytes)")) }
         if let linkBytesPerSecond {
             pairs.append(("link", quoted(LinkSpeed.text(linkBytesPerSecond))))

@@ -37,6 +37,7 @@ extension MemorySettings {
         configuration.policy = policy
         configuration.prefersPinnedHost = pinnedHost
         configuration.link = link
+        configuration.servesInForeground = isCPUSide
         configuration.phaseNanoseconds = plan.problem.phaseNanoseconds
         return configuration
     }

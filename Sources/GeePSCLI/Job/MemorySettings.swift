@@ -9,6 +9,8 @@ struct MemorySettings: Hashable, Sendable {
     var budget: MemoryBudget?
     /// How to choose what stays.
     var policy = PlanPolicy.benefit
+    /// Rows live on the host and the worker's own thread copies them: a CPU-side parameter server.
+    var isCPUSide = false
     /// Host memory that is copied from and to is pinned, while there is some.
     var pinnedHost = true
     /// Most bytes of pinned host memory; nil for no limit of our own.

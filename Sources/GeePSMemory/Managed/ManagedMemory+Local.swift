@@ -76,6 +76,10 @@ extension ManagedMemory {
             return
         }
         guard isLast, let address else { return }
+        if configuration.servesInForeground {
+            local.content = .piece
+            return
+        }
         local.piece = nil
         local.content = .none
         try settleApplication()

@@ -18,6 +18,8 @@ final class ManagedMemory: @unchecked Sendable {
         case none
         case host
         case device(stay: Int)
+        /// On the device, in the piece it was last held in: nothing is planned.
+        case piece
         /// It was kept, but the plan had no use for it.
         case lost
     }

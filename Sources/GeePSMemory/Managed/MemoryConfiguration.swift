@@ -6,6 +6,11 @@ public struct MemoryConfiguration: Sendable {
     public var policy = PlanPolicy.benefit
     /// Host memory that is copied from and to is pinned, as long as there is some.
     public var prefersPinnedHost = true
+    /// Everything is copied by the application's own thread when it asks, and clocks are raised at the end of the
+    /// iteration: how a parameter server without regard to GPUs is used, to compare with.
+    ///
+    /// Rows live on the host, local data stays on the device; plans and budgets are left aside.
+    public var servesInForeground = false
     /// What the planner takes the speed of copies to be; nil where unknown.
     public var link: PlanLink?
     /// Compute time by phase of the iteration, for the planner; empty where unknown.

@@ -66,6 +66,9 @@ struct OnDemandPieces {
         return piece.address
     }
 
+    /// Where a piece lies.
+    func address(of index: Int) -> UnsafeMutableRawPointer? { pieces[index]?.address }
+
     /// One holder less.
     ///
     /// - Returns: the address, if it was the last; the memory stays taken until `free`.

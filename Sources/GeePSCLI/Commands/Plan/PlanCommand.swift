@@ -1,4 +1,5 @@
 import ArgumentParser
+import GeePSCore
 import GeePSMemory
 import GeePSNN
 import Glibc
@@ -17,6 +18,10 @@ struct PlanCommand: ParsableCommand {
             costs more to copy than to compute run forward twice. geeps bench layers measures the times, into \
             job.layers.json beside job.yaml, where they are looked for.
 
+            With --workers and --network it predicts a cluster instead: throughput, stall and how many layers \
+            should share a table, everything kept on the device. --record writes what one clock touches, and for \
+            how long it computes, as a workload for geeps replay.
+
             EXAMPLES
               geeps plan Examples/digits.yaml
               geeps plan Examples/digits.yaml --budget 80%
@@ -25,6 +30,8 @@ struct PlanCommand: ParsableCommand {
               geeps bench layers job.yaml && geeps plan job.yaml --budget 35% --link 12GB/s
               geeps plan job.yaml --link 12GB/s --times gpu.layers.json --sweep
               geeps plan job.yaml --budget 4GiB --json | jq .bytes_in
+              geeps plan job.yaml --workers 64 --network 25Gb/s --link 12GB/s
+              geeps plan job.yaml --record job.workload.json
             """)
 
     @Argument(help: "The job file.", completion: .file(extensions: ["yaml", "yml"]))
@@ -66,6 +73,22 @@ struct PlanCommand: ParsableCommand {
     var svg: String?
 
     @Option(
+        help: ArgumentHelp(
+            "Predicts a cluster of this many equal workers; takes --network.", valueName: "count"))
+    var workers: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "Speed of each worker's network link, each way, in bits: 25Gb/s.", valueName: "bits/s"))
+    var network: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Writes a clock of the job as a workload into this file.", valueName: "path"),
+        completion: .file(extensions: ["json"]))
+    var record: String?
+
+    @Option(
         name: .customLong("set"), parsing: .singleValue,
         help: ArgumentHelp(
             "Puts a value in place of the job file's; list elements by position.",
@@ -90,6 +113,16 @@ struct PlanCommand: ParsableCommand {
         if let link, LinkSpeed.bytesPerSecond(link) == nil {
             throw ValidationError("--link is \(link), expected \(LinkSpeed.expected)")
         }
+        if let network, NetworkSpeed.bytesPerSecond(network) == nil {
+            throw ValidationError("--network is \(network), expected \(NetworkSpeed.expected)")
+        }
+        if (workers == nil) != (network == nil) {
+            throw ValidationError("a cluster takes --workers and --network: give both")
+        }
+        if let workers, !(1...Limits.workersMaximum).contains(workers) {
+            throw ValidationError(
+                "--workers is \(workers), expected 1 to \(Limits.workersMaximum)")
+        }
         if svg != nil, !sweep { throw ValidationError("--svg draws a sweep: add --sweep") }
         if sweep, budget != nil {
             throw ValidationError("--sweep plans many budgets: leave --budget out")
@@ -104,6 +137,9 @@ struct PlanCommand: ParsableCommand {
         let network = try Self.network(of: job)
         let times = try layerTimes(of: network)
         let settings = settings(of: job)
+        if record != nil || workers != nil {
+            return try runWorkload(of: job, network, settings, times)
+        }
         if sweep {
             let name = self.job.split(separator: "/").last.map(String.init) ?? self.job
             let curve = try PlanSweep(
@@ -115,6 +151,34 @@ struct PlanCommand: ParsableCommand {
         let report = PlanReport(
             file: self.job, network: network, batchesPerClock: job.batchesPerClock,
             plan: try settings.plan(network, of: job, times: times))
+        writeOutput(json ? report.json.text + "\n" : report.text)
+    }
+
+    /// Writes the job's workload, or predicts a cluster that runs it.
+    private func runWorkload(
+        of job: Job, _ network: Network, _ settings: MemorySettings, _ times: LayerTimes?
+    ) throws {
+        guard let times else {
+            throw CLIError(
+                .usage,
+                "this takes the times of the layers: geeps bench layers \(self.job) measures them")
+        }
+        let plan = try settings.plan(network, of: job, times: times)
+        let name = self.job.split(separator: "/").last.map(String.init) ?? self.job
+        let workload = Workload(
+            plan, name: name, source: "recorded from \(name); times of \(times.cpu)",
+            samplesPerClock: network.batchSize * job.batchesPerClock)
+        if let record { try workload.write(to: record) }
+        guard let workers, let speed = self.network.flatMap(NetworkSpeed.bytesPerSecond) else {
+            return
+        }
+        var setting = ClusterSetting(workers: workers, networkBytesPerSecond: speed)
+        setting.linkBytesPerSecond = settings.linkBytesPerSecond
+        switch job.staleness {
+        case .clocks(let lag): setting.lag = Int(lag)
+        case .unbounded: setting.lag = nil
+        }
+        let report = ForecastReport(workload, setting)
         writeOutput(json ? report.json.text + "\n" : report.text)
     }
 
