@@ -42,6 +42,7 @@ struct ABIError: Error {
             case .left: GEEPS_LEFT
             case .argument: GEEPS_ARGUMENT
             case .system: GEEPS_SYSTEM
+            case .secret: GEEPS_SECRET
             }
         self.init(status, error.message)
     }

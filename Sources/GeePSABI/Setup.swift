@@ -112,6 +112,7 @@ private let statusNames: [(geeps_status, String)] = [
     (GEEPS_RANK, "GEEPS_RANK"), (GEEPS_WORLD_SIZE, "GEEPS_WORLD_SIZE"),
     (GEEPS_DISAGREEMENT, "GEEPS_DISAGREEMENT"), (GEEPS_ADDRESS, "GEEPS_ADDRESS"),
     (GEEPS_MISMATCH, "GEEPS_MISMATCH"), (GEEPS_LEFT, "GEEPS_LEFT"), (GEEPS_SYSTEM, "GEEPS_SYSTEM"),
+    (GEEPS_SECRET, "GEEPS_SECRET"),
 ]
 
 /// Runs `body` on the job of a handle.

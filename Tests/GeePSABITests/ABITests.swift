@@ -9,7 +9,7 @@ struct ABITests {
         #expect(geeps_abi_version() == UInt32(GEEPS_ABI_VERSION))
         let names = (Int32(0)..<40).map { String(cString: geeps_status_name($0)) }
             .filter { $0 != "GEEPS_UNKNOWN" }
-        #expect(names.count == 19)
+        #expect(names.count == 20)
         #expect(Set(names).count == names.count)
         #expect(String(cString: geeps_status_name(10)) == "GEEPS_PEER_LOST")
     }

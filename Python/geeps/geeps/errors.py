@@ -118,6 +118,12 @@ class SystemFailure(GeepsError, OSError):
     status, name = 27, "GEEPS_SYSTEM"
 
 
+class SecretError(GeepsError):
+    """The processes do not know the same job secret (``GEEPS_SECRET_FILE``), or its file cannot be used."""
+
+    status, name = 28, "GEEPS_SECRET"
+
+
 class LibraryMissing(GeepsError, ImportError):
     """``libgeeps.so`` cannot be found or does not fit this package."""
 

@@ -74,7 +74,9 @@ typedef enum geeps_status {
     /* This process, or one that was waited for, has left the job. */
     GEEPS_LEFT = 26,
     /* The operating system said no. */
-    GEEPS_SYSTEM = 27
+    GEEPS_SYSTEM = 27,
+    /* The processes do not know the same job secret, or its file cannot be used. */
+    GEEPS_SECRET = 28
 } geeps_status;
 
 /* A process's part in a job. */
