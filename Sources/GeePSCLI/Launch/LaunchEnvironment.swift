@@ -55,7 +55,7 @@ enum LaunchEnvironment {
     /// Variables that mean something; the last is read by tests only.
     static let known =
         [rank, worldSize, rendezvous, localRank] + CUDALibrary.allCases.map(\.variable)
-        + ["GEEPS_CACHE_DIR", "GEEPS_ORACLE_PYTHON"]
+        + ["GEEPS_CACHE_DIR", "GEEPS_LIBRARY", "GEEPS_ORACLE_PYTHON"]
 
     /// The launch that `environment` describes, nil when it describes none.
     ///
