@@ -274,9 +274,11 @@ class Optimizer(torch.optim.Optimizer):
         _guards.detach(self)
         if self._buffers:
             self._buffers.remove()
-        with torch.no_grad():
-            self._memory.close()
-        self._job.close(timeout)
+        try:
+            with torch.no_grad():
+                self._memory.close()
+        finally:
+            self._job.close(timeout)
 
     def __enter__(self) -> Optimizer:
         return self
