@@ -56,6 +56,7 @@ def attach(
         interface: address of this machine that other machines reach; needed between machines only.
 
     Example:
+        >>> import torch, geeps
         >>> model = torch.nn.Linear(4, 2)
         >>> with geeps.attach(model, torch.optim.AdamW(model.parameters(), lr=1e-3)) as opt:
         ...     model(torch.ones(3, 4)).sum().backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import math
 import sys
@@ -56,24 +57,27 @@ class Optimizer(torch.optim.Optimizer):
         self._rates = [rule.learning_rate for rule in rules]
         self._numbers = [_rules.numbers(rule) for rule in rules]
         _guards.attach(self)
+        layouts = [(table.name, table.count, rule) for table, rule in zip(self.tables, rules, strict=True)]
         try:
-            self._job = Job(
-                options,
-                [(table.name, table.count, rule) for table, rule in zip(self.tables, rules, strict=True)],
-                wait_timeout,
-            )
+            self._job = Job(options, layouts, wait_timeout)
+            self._memory = self._make_memory(threshold)
+            try:
+                self._start()
+            except BaseException:
+                with contextlib.suppress(GeepsError):
+                    self._job.close(1.0)
+                raise
         except BaseException:
             _guards.detach(self)
             raise
-        if options.get("memory") == "managed":
-            self._memory: Resident | Managed = Managed(
-                model, self._job, self.tables, threshold, place.world_size > 1, self._tell_changes
-            )
-        else:
-            self._memory = Resident(self._job, self.tables)
-        self._start()
         self._is_ready = True
         _live.add(self)
+
+    def _make_memory(self, threshold: int) -> Resident | Managed:
+        waits_for_others = self.place.world_size > 1
+        if self.options.get("memory") != "managed":
+            return Resident(self._job, self.tables, waits_for_others)
+        return Managed(self.model, self._job, self.tables, threshold, waits_for_others, self._tell_changes)
 
     # ------------------------------------------------------------------------------------------------
     # Steps
@@ -270,9 +274,11 @@ class Optimizer(torch.optim.Optimizer):
         _guards.detach(self)
         if self._buffers:
             self._buffers.remove()
-        with torch.no_grad():
-            self._memory.close()
-        self._job.close(timeout)
+        try:
+            with torch.no_grad():
+                self._memory.close()
+        finally:
+            self._job.close(timeout)
 
     def __enter__(self) -> Optimizer:
         return self

@@ -12,9 +12,10 @@ from .errors import ArgumentError
 class Resident:
     """Where the parameters of an attached model are: always there."""
 
-    def __init__(self, job: Job, tables: list[_layout.Table]) -> None:
+    def __init__(self, job: Job, tables: list[_layout.Table], waits_for_others: bool) -> None:
         self._job = job
         self._tables = tables
+        self._waits_for_others = waits_for_others
 
     def start(self) -> None:
         """The keepers have initial values."""
@@ -47,7 +48,9 @@ class Resident:
     def refresh(self) -> None:
         """Takes fresh values of every table."""
         for table in self._tables:
-            self._job.wait(table.index)
+            # Alone, a read never waits long; with others, Ctrl-C should end the wait.
+            if self._waits_for_others:
+                self._job.wait(table.index)
             address, table.lease = self._job.read(table.index)
             is_elsewhere = address != table.address
             table.address = address

@@ -367,6 +367,18 @@ def test_what_is_not_supported_says_so() -> None:
         attached.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
 
 
+def test_an_attachment_that_fails_leaves_nothing_behind() -> None:
+    model = models.build("cnn")
+    inner = models.OPTIMIZERS["momentum"](model.parameters())
+    weight = next(model.parameters())
+    inner.state[weight]["momentum_buffer"] = torch.zeros(7, 7)
+    with pytest.raises(RuntimeError, match="size"):
+        geeps.attach(model, inner)
+    del inner.state[weight]
+    attached = geeps.attach(model, inner)
+    models.train(model, attached, "cnn", steps=1)
+
+
 LOOP = """
 import sys, torch, geeps
 model = torch.nn.Linear(64, 64)

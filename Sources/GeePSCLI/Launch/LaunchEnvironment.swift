@@ -71,7 +71,7 @@ enum LaunchEnvironment {
     static let known =
         [rank, worldSize, rendezvous, localRank, JobSecret.variable, JobSecret.fileVariable]
         + CUDALibrary.allCases.map(\.variable)
-        + [isSupervised, "GEEPS_CACHE_DIR", "GEEPS_ORACLE_PYTHON"]
+        + [isSupervised, "GEEPS_CACHE_DIR", "GEEPS_LIBRARY", "GEEPS_ORACLE_PYTHON"]
     /// Set for processes whose supervisor starts them again by itself.
     static let isSupervised = "GEEPS_SUPERVISED"
 
