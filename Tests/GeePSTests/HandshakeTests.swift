@@ -14,22 +14,26 @@ import Testing
     /// - Returns: what rank 0 has logged.
     @discardableResult
     private func visitRendezvous(
-        handshake: Duration = .seconds(20), _ visit: @escaping @Sendable (String) throws -> Void
+        handshake: Duration = .seconds(20), _ visit: (String) throws -> Void
     ) throws -> [String] {
         let address = try freeAddress()
         let lines = Shared([String]())
         var settings = quiet(handshake: handshake)
         settings.log = { line in lines.update { $0.append(line) } }
         let rankZero = settings
-        let joined = onRanks(2) { rank -> Joined in
-            if rank == 0 { return join(0, of: 2, at: address, settings: rankZero) }
-            _ = eventually { (try? RawPeer(address)) != nil }
-            #expect(throws: Never.self) { try visit(address) }
-            let start = monotonicNanoseconds()
-            defer { #expect(monotonicNanoseconds() - start < 5_000_000_000) }
-            return join(1, of: 2, at: address)
+        // The visit is on the test's own thread, so that what it expects is the test's.
+        let host = Shared<Joined?>(nil)
+        let thread = DedicatedThread(name: "rank 0") {
+            let joined = join(0, of: 2, at: address, settings: rankZero)
+            host.update { $0 = joined }
         }
-        leaveAll(try joined.map { try $0.get() })
+        _ = eventually { (try? RawPeer(address)) != nil }
+        #expect(throws: Never.self) { try visit(address) }
+        let start = monotonicNanoseconds()
+        let guest = join(1, of: 2, at: address, timeout: .seconds(20))
+        #expect(monotonicNanoseconds() - start < 5_000_000_000)
+        thread.join()
+        leaveAll(try [#require(host.value), guest].map { try $0.get() })
         return lines.value
     }
 
@@ -274,27 +278,30 @@ import Testing
     // MARK: Lanes
 
     /// Runs a job in which rank 1 speaks by hand, and does `body` beside its lane; rank 0 must train on.
-    private func besideALane(
-        _ body: @escaping @Sendable (RawRank, Endpoint) throws -> Void
-    ) throws {
+    private func besideALane(_ body: (RawRank, Endpoint) throws -> Void) throws {
         let address = try freeAddress()
-        let results = onRanks(2) { rank -> String? in
-            failure {
+        let outcome = Shared<String?>("it did not end")
+        let thread = DedicatedThread(name: "rank 0") {
+            let found = failure {
                 let configuration = nodeConfiguration(
-                    rank, of: 2, at: address, carrier: .fixed(.tcp), lanes: 1)
-                guard rank == 1 else {
-                    let node = try Node.join(configuration, device: HostDevice())
-                    #expect(node.leave(within: .seconds(30)))
-                    return
+                    0, of: 2, at: address, carrier: .fixed(.tcp), lanes: 1)
+                let node = try Node.join(configuration, device: HostDevice())
+                guard node.leave(within: .seconds(30)) else {
+                    throw LaunchError(.left, "rank 1 did not leave in order")
                 }
-                let raw = try RawRank(configuration)
-                try body(raw, try Endpoint(decoding: raw.membership.processes[0].endpoint))
-                let lane = try raw.lane()
-                try lane.sendBytes(FrameHeader(.goodbye))
-                #expect(raw.membership.leave(within: .seconds(20)))
             }
+            outcome.update { $0 = found }
         }
-        #expect(results == [nil, nil])
+        let raw = try RawRank(
+            nodeConfiguration(1, of: 2, at: address, carrier: .fixed(.tcp), lanes: 1))
+        #expect(throws: Never.self) {
+            try body(raw, Endpoint(decoding: raw.membership.processes[0].endpoint))
+        }
+        let lane = try raw.lane()
+        try lane.sendBytes(FrameHeader(.goodbye))
+        #expect(raw.membership.leave(within: .seconds(20)))
+        thread.join()
+        #expect(outcome.value == nil)
     }
 
     private static func callTCP(_ endpoint: Endpoint) throws -> any Connection {

@@ -45,7 +45,9 @@ private final class Directory {
         var dumped = ""
         dump(configuration, to: &dumped)
         for text in ["\(secret)", String(reflecting: secret), "\(configuration)", dumped] {
-            #expect(!text.contains("horse") && !text.contains("104, 111, 114, 115, 101"))
+            #expect(!text.contains("horse"))
+            // "h", as an element of an array or a line of a dump.
+            #expect(!text.contains(" 104"))
         }
     }
 
