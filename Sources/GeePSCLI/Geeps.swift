@@ -43,7 +43,8 @@ struct GeepsCommand: ParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            TrainCommand.self, PlanCommand.self, ConfigCommand.self, SimulateCommand.self,
+            TrainCommand.self, CheckpointCommand.self, PlanCommand.self, ConfigCommand.self,
+            SimulateCommand.self,
             BenchCommand.self, DoctorCommand.self, SelfTestCommand.self, KernelsCommand.self,
         ])
 }
