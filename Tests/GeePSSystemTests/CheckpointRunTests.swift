@@ -85,6 +85,23 @@ extension SystemTests {
             #expect(try job.model("run") == whole)
         }
 
+        /// The first is for the next clock, which a rank that waits for the others does not reach.
+        @Test(arguments: [(SIGTERM, 143), (SIGUSR1, 138)] as [(Int32, Int32)])
+        func aSecondSignalEndsAtOnce(signal: Int32, code: Int32) async throws {
+            let job = try SmallJob(workers: 2, steps: 10)
+            let rank = try job.start(
+                rank: 0, of: 2, port: try freePort(), "run", arguments(every: 5))
+            let process = OtherProcess(identifier: rank.identifier)
+            try #require(
+                try await rank.wait { !rank.isRunning || process.listeningPorts.count > 1 })
+            rank.send(signal)
+            try await Task.sleep(for: .milliseconds(100))
+            #expect(rank.isRunning)
+            rank.send(signal)
+            let result = try await rank.wait()
+            #expect(result.end == .exited(code), "\(result)")
+        }
+
         /// Killed at random, again and again: at last it ends, with the bits of a run that was left alone.
         @Test(arguments: [11, 12, 13] as [UInt64]) func aKilledProcessChangesNothing(seed: UInt64)
             async throws
