@@ -3,8 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-oracles setup-cluster release library demo test test-python sanitize bench simulate \
-	format lint clean \
+.PHONY: help setup setup-oracles setup-cluster release library demo test test-python sanitize bench chaos \
+	simulate format lint clean \
 	check-cuda-headers gpu-bundle check-bundle
 
 SWIFT ?= swift
@@ -60,6 +60,9 @@ sanitize: setup ## Run the tests of threads and streams under the thread sanitiz
 	$(SWIFT) build --build-tests --sanitize=thread --scratch-path .build-thread
 	$(SWIFT) test --skip-build --sanitize=thread --scratch-path .build-thread --no-parallel \
 		--filter 'GeePSMemoryTests.Managed|GeePSDeviceTests|GeePSClientTests'
+
+chaos: release ## Kill processes of 50 runs at random moments; all must end with the same bits
+	python3 Benchmarks/chaos.py --geeps .build/release/geeps
 
 simulate: release ## Run 20,000 simulated clusters twice, in two processes; the traces must agree
 	.build/release/geeps simulate --seeds 20000 --json > .build/simulate-1.json

@@ -63,7 +63,8 @@ let package = Package(
             name: "GeePSCLI",
             dependencies: [
                 "GeePS", "GeePSCore", "GeePSNN", "GeePSSimulation", "GeePSServer", "GeePSClient",
-                "GeePSCheckpoint", "GeePSMemory", "GeePSDevice", "GeePSTransport", "Safetensors", "CGeePSKernels",
+                "GeePSCheckpoint", "GeePSMemory", "GeePSDevice", "GeePSTransport", "Safetensors",
+                "CGeePSKernels",
                 "CGeePSShims",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Yams", package: "Yams"),

@@ -44,9 +44,9 @@ struct GeepsCommand: ParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            TrainCommand.self, RunCommand.self, PlanCommand.self, ConfigCommand.self,
-            SimulateCommand.self, BenchCommand.self, ReplayCommand.self, DoctorCommand.self,
-            SelfTestCommand.self, KernelsCommand.self,
+            TrainCommand.self, RunCommand.self, CheckpointCommand.self, PlanCommand.self,
+            ConfigCommand.self, SimulateCommand.self, BenchCommand.self, ReplayCommand.self,
+            DoctorCommand.self, SelfTestCommand.self, KernelsCommand.self,
         ])
 }
 

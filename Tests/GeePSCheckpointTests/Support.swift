@@ -96,7 +96,13 @@ final class FailingFiles: FileSystem {
     func rename(_ path: String, to target: String) throws(CheckpointError) {
         try check()
         try real.rename(path, to: target)
-        state.withLock { $0.unsyncedNames.append((parent(target), path, target)) }
+        state.withLock { state in
+            state.unsyncedNames.append((parent(target), path, target))
+            // What was not synced stays so under its new name.
+            state.lostFiles = state.lostFiles.map {
+                $0.hasPrefix(path + "/") ? target + $0.dropFirst(path.count) : $0
+            }
+        }
     }
 
     func syncDirectory(_ path: String) throws(CheckpointError) {

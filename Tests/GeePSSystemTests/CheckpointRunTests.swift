@@ -85,6 +85,23 @@ extension SystemTests {
             #expect(try job.model("run") == whole)
         }
 
+        /// The first is for the next clock, which a rank that waits for the others does not reach.
+        @Test(arguments: [(SIGTERM, 143), (SIGUSR1, 138)] as [(Int32, Int32)])
+        func aSecondSignalEndsAtOnce(signal: Int32, code: Int32) async throws {
+            let job = try SmallJob(workers: 2, steps: 10)
+            let rank = try job.start(
+                rank: 0, of: 2, port: try freePort(), "run", arguments(every: 5))
+            let process = OtherProcess(identifier: rank.identifier)
+            try #require(
+                try await rank.wait { !rank.isRunning || process.listeningPorts.count > 1 })
+            rank.send(signal)
+            try await Task.sleep(for: .milliseconds(100))
+            #expect(rank.isRunning)
+            rank.send(signal)
+            let result = try await rank.wait()
+            #expect(result.end == .exited(code), "\(result)")
+        }
+
         /// Killed at random, again and again: at last it ends, with the bits of a run that was left alone.
         @Test(arguments: [11, 12, 13] as [UInt64]) func aKilledProcessChangesNothing(seed: UInt64)
             async throws
@@ -167,6 +184,23 @@ extension SystemTests {
             #expect(try job.model("run") == whole)
         }
 
+        @Test func aCheckpointBecomesAWeightsFile() async throws {
+            let job = try SmallJob(workers: 2, steps: 30)
+            let first = try await job.start("run", arguments(every: 29)).wait()
+            try #require(first.isSuccess, "\(first)")
+            let export = try await GeepsProcess.run([
+                "checkpoint", "export", job.file, "--from",
+                job.folder.path("run/checkpoints/step-0000000029"), "--to",
+                job.folder.path("exported.safetensors"),
+            ])
+            #expect(export.isSuccess, "\(export)")
+            // What a run of as many steps leaves.
+            let short = try await job.start("short", ["--set", "train.steps=29"]).wait()
+            try #require(short.isSuccess, "\(short)")
+            let exported = URL(filePath: job.folder.path("exported.safetensors"))
+            #expect(try Data(contentsOf: exported) == job.model("short"))
+        }
+
         @Test func anotherModelIsRefused() async throws {
             let job = try SmallJob(workers: 1, steps: 30)
             _ = try await job.start("run", arguments(every: 20)).wait()
@@ -195,6 +229,25 @@ extension SystemTests {
                 "run", arguments(every: 20, ["--set", "checkpoint.directory=\(file)/x"])
             ).wait()
             #expect(result.isSuccess && result.error.contains("training goes on"), "\(result)")
+            #expect(try job.model("run") == whole)
+        }
+
+        /// The system's answer to a write on a full disk, for the file of another rank than the first: all give that
+        /// checkpoint up, and make the next.
+        @Test func aFullDiskIsAWarning() async throws {
+            let job = try SmallJob(workers: Self.workers, steps: 2100)
+            let whole = try await undisturbed(job)
+            let process = try job.start("run", arguments(every: 1000))
+            try #require(try await job.hasTrained("run", process), "\(process.error)")
+            let partial = job.folder.path("run/checkpoints/step-0000001000.partial")
+            try FileManager.default.createDirectory(
+                atPath: partial, withIntermediateDirectories: true)
+            try FileManager.default.createSymbolicLink(
+                atPath: partial + "/keeper-00001.safetensors", withDestinationPath: "/dev/full")
+            let result = try await process.wait()
+            #expect(result.isSuccess && result.error.contains("No space left"), "\(result)")
+            #expect(result.error.contains("training goes on"), "\(result)")
+            #expect(ticks(job, "run") == [2000])
             #expect(try job.model("run") == whole)
         }
 

@@ -111,6 +111,8 @@ enum LocalLaunch {
             if isRestarted(outcome) { return }
             if let signal = outcome.signal, outcome.exitCode == 128 + signal {
                 writeError(terminal.wipe + "geeps: the job was stopped by \(signalName(signal))\n")
+            } else if outcome.signal != nil, outcome.exitCode == CLIExit.preempted.rawValue {
+                // Rank 0 has said it.
             } else if let rank = outcome.failedRank {
                 writeError(
                     "geeps: the job ends with code \(outcome.exitCode): rank \(rank) "

@@ -23,9 +23,8 @@ struct Restart {
         count += 1
         let tick = CheckpointDirectory(settings.directory).ticks.last
         // Where there is none yet, the run starts as it was told to.
-        if tick != nil, count == 1 || arguments.suffix(2) != ["--resume", "auto"] {
-            arguments += ["--resume", "auto"]
-        }
+        let goesOn = ["--resume", "auto"]
+        if tick != nil, arguments.suffix(2) != goesOn { arguments += goesOn }
         let place = tick.map { "from the checkpoint of step \($0)" } ?? "from the beginning"
         return "geeps: rank \(rank) \(outcome.ends[rank]); starting again \(place), "
             + "\(count) of at most \(settings.restarts) times\n"

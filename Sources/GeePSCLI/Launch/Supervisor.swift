@@ -215,9 +215,11 @@ struct Supervisor {
         let isFirst = failures.isEmpty
         failures += failed
         let running = ranks.count { $0.process.end == nil }
-        // That a rank ends by the signal it was sent is no news.
+        // That a rank ends by the signal it was sent, or as that asks it to, is no news.
         let news = failed.filter {
-            signal == nil || ranks[$0].process.end != .killed(signal: signal ?? 0)
+            guard let signal else { return true }
+            let end = ranks[$0].process.end
+            return end != .killed(signal: signal) && end != .exited(CLIExit.preempted.rawValue)
         }
         for rank in news {
             guard let end = ranks[rank].process.end else { continue }
