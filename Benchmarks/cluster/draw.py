@@ -176,24 +176,27 @@ def tables(result):
             continue
         paper = PAPER[workload]
         print(f"\n{TITLES[workload]}\n")
-        print("| machines | images/s | over one device | stall | forecast | CPU-side, the paper's copies | CPU-side | the paper: GeePS "
-              "| over its one | CPU-based | wire / ideal | cores | F |")
-        print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+        print("| machines | images/s | over one device | stall | forecast of the clock | CPU-side, the paper's copies | CPU-side, 6 GB/s "
+              "| the paper: GeePS | the paper: CPU-based | bytes each way over 2 (N - 1) / N | cores |")
+        print("|---|---|---|---|---|---|---|---|---|---|---|")
         for index, n in enumerate(MACHINES):
             if n not in ours:
                 continue
             run = ours[n]
             # What one device computes that never waits.
             over = f"{n * run['compute_seconds'] / run['clock_seconds']:.2f}x"
-            wire = f"{run['wire_over_ideal']:.5f}" if run["wire_over_ideal"] else "-"
+            wire = f"{run['wire_over_ideal']:.4f}" if run["wire_over_ideal"] else "-"
             forecast = run["forecast_clock_seconds"] / run["clock_seconds"] - 1
 
             def other(runs):
-                return f"{runs[n]['samples_per_second']:.1f} ({runs[n]['stall'] * 100:.0f} %)" if n in runs else ""
+                if n not in runs:
+                    return ""
+                rate = runs[n]["samples_per_second"]
+                return f"{rate:.1f} (stall {runs[n]['stall'] * 100:.0f} %, {run['samples_per_second'] / rate:.2f}x)"
 
             print(f"| {n} | {run['samples_per_second']:.1f} | {over} | {run['stall'] * 100:.1f} % | {forecast * 100:+.1f} % | "
-                  f"{other(copies)} | {other(plain)} | {paper['geeps'][index]} | {paper['geeps'][index] / paper['geeps'][0]:.1f}x | "
-                  f"{paper['cpu'][index]} | {wire} | {run['cpu_share'] * 100:.0f} % | {run['dilation']:g} |")
+                  f"{other(copies)} | {other(plain)} | {paper['geeps'][index]} | {paper['cpu'][index]} | {wire} | "
+                  f"{run['cpu_share'] * 100:.0f} % |")
     print("\nSlack, AdamLike on 8 machines\n")
     print("| | slack | clock | stall | forecast of the clock | the paper: compute + stall |")
     print("|---|---|---|---|---|---|")
@@ -213,6 +216,10 @@ def tables(result):
                 error = run["forecast_clock_seconds"] / run["clock_seconds"] - 1
                 print(f"{part}: {run['file']}, {run['workers']} workers, {run['layers_per_table']} layers a table: "
                       f"{run['samples_per_second']:.2f} samples/s, stall {run['stall'] * 100:.1f} %, forecast {error * 100:+.1f} %")
+    for run in result["runs"]:
+        if run["count"] > 1:
+            print(f"{run['file']}, {run['label']}, {run['workers']} workers, {run['staleness']}, {run['layers_per_table']}: "
+                  f"clocks of {run['count']} runs {[round(clock, 3) for clock in sorted(run['clocks_of_runs'])]}")
     errors = [abs(run["forecast_clock_seconds"] / run["clock_seconds"] - 1) for run in result["runs"]]
     print(f"\nforecast errors: most {max(errors) * 100:.1f} %, mean {sum(errors) / len(errors) * 100:.1f} %, {len(errors)} runs")
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures the scaling of the paper's workloads on an emulated cluster, and draws it beside the paper's figures.
 
-Usage: Benchmarks/cluster/run.py [--geeps PATH] [--rounds N] [--only PART] [--output FILE] [--resume]
+Usage: Benchmarks/cluster/run.py [--geeps PATH] [--rounds N] [--only PART] [--case WORDS] [--output FILE] [--resume]
 
 Needs root: every worker gets a network namespace, and links as slow as the emulation asks (`tc tbf`). Client,
 keepers, memory manager, copies and sockets are real; kernels only take time. Bytes are divided by B and times
@@ -113,6 +113,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--clocks", type=int, default=4)
     parser.add_argument("--only", help="scaling, slack, video or grouping")
+    parser.add_argument("--case", help="only cases in whose words this stands: 'geeps, adamlike, 16'")
     parser.add_argument("--output")
     parser.add_argument("--resume", action="store_true", help="keep what the output file has")
     options = parser.parse_args()
@@ -133,7 +134,8 @@ def main():
             key = (part, label, workload, workers, after("--staleness", arguments, "0"),
                    after("--layers-per-table", arguments, "1"))
             have = sum(key == tuple(run[name] for name in KEY) for run in result["runs"])
-            if have >= number or (options.only and part != options.only):
+            is_left_out = options.case and options.case not in ", ".join(map(str, key))
+            if have >= number or is_left_out or (options.only and part != options.only):
                 continue
             run = run_until_it_fits(options.geeps, case, options.clocks)
             result["runs"].append(run)
