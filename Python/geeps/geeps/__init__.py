@@ -32,6 +32,7 @@ def attach(
     *,
     memory: str = "resident",
     budget: int | None = None,
+    staleness: int | str = 0,
     offload_threshold: int = 1 << 14,
     join_timeout: float = 60.0,
     wait_timeout: float = 300.0,
@@ -49,11 +50,14 @@ def attach(
         memory: "resident" keeps everything at hand; "managed" lends parameters and what autograd saves while they are
             used, within ``budget`` bytes, and moves the rest to host memory and back as planned.
         budget: bytes of GeePS's memory on the device (managed); None for as much as is of use.
+        staleness: clocks that the values of a step may lag behind the slowest process's updates, or "async"; 0 is what
+            DistributedDataParallel does. Above 0 processes wait for each other less, results differ between runs, and what
+            needs all processes at one clock is refused: clipping, optimizer state, writing to parameters.
         offload_threshold: bytes from which on a saved tensor is managed.
         join_timeout: seconds to wait for the other processes.
         wait_timeout: seconds after which a step that waits for others fails.
         transport: how processes exchange rows: auto, shm, unix or tcp.
-        interface: address of this machine that other machines reach; needed between machines only.
+        interface: address of this machine that other machines reach; by default the one that leads to rank 0.
 
     Example:
         >>> import torch, geeps
@@ -70,13 +74,16 @@ def attach(
         "wait_timeout": wait_timeout,
         "transport": transport,
         "memory": memory,
+        "staleness": staleness,
         "agreement": f"torch: {torch.__version__}",
     }
     if place.world_size > 1:
         options["rendezvous"] = place.rendezvous
-        options["interface"] = interface or "127.0.0.1"
+        options["interface"] = interface or "auto"
     if budget is not None:
         if memory != "managed":
             raise ArgumentError(f"budget={budget} needs memory='managed', this is {memory!r}")
         options["budget_bytes"] = budget
+    if staleness != 0 and memory != "resident":
+        raise ArgumentError(f"staleness={staleness!r} needs memory='resident', this is {memory!r}")
     return Optimizer(model, optimizer, place, options, wait_timeout, offload_threshold)

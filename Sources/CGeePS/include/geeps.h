@@ -109,7 +109,7 @@ int32_t geeps_create(geeps **out);
      rank             this process, from 0                              0
      world_size       processes                                         1
      rendezvous       host:port where rank 0 listens                    (one process needs none)
-     interface        address that data lanes are accepted on           127.0.0.1
+     interface        address that data lanes are accepted on, or auto  auto: the one that leads to rank 0
      keepers          keepers in the job, spread over the processes     world_size
      staleness        clocks that reads may lag, or async               0
      transport        auto, shm, unix or tcp                            auto
