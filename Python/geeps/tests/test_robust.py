@@ -379,8 +379,11 @@ def test_an_attachment_that_fails_leaves_nothing_behind() -> None:
     models.train(model, attached, "cnn", steps=1)
 
 
+# A shell that starts tests in the background has them, and all they start, ignore SIGINT.
 LOOP = """
-import sys, torch, geeps
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import torch, geeps
 model = torch.nn.Linear(64, 64)
 opt = geeps.attach(model, torch.optim.SGD(model.parameters(), lr=0.01), memory=sys.argv[1])
 for step in range(10**9):
