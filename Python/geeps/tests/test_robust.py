@@ -406,9 +406,12 @@ def test_signals_end_the_program(memory: str, number: int, code: int) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None and process.stdout.readline() == "training\n"
-    time.sleep(0.2)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=30)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "training\n"
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode in (code, -number), error
     assert number != signal.SIGINT or "KeyboardInterrupt" in error
