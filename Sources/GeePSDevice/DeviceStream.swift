@@ -5,6 +5,15 @@ public enum CopyDirection: String, Sendable, CaseIterable {
     case hostToDevice = "host to device"
     case deviceToHost = "device to host"
     case deviceToDevice = "device to device"
+
+    /// As a timeline names such a copy. Literals: a stream asks for one at every copy.
+    var operation: String {
+        switch self {
+        case .hostToDevice: "copy host to device"
+        case .deviceToHost: "copy device to host"
+        case .deviceToDevice: "copy device to device"
+        }
+    }
 }
 
 /// A queue of work that a device does in order, beside the threads that put it there.

@@ -175,12 +175,7 @@ extension StreamCommand.Operation {
     /// As a timeline shows it; nil: not worth a span.
     fileprivate var kind: String? {
         switch self {
-        case .copy(let copy):
-            switch copy.direction {
-            case .hostToDevice: "copy host to device"
-            case .deviceToHost: "copy device to host"
-            case .deviceToDevice: "copy device to device"
-            }
+        case .copy(let copy): copy.direction.operation
         case .zero, .fill: "fill"
         case .gatherRows, .scatterAddRows, .add, .scale: "kernel"
         case .run: "host"

@@ -93,7 +93,7 @@ public final class CUDAStream: DeviceStream {
     ) {
         precondition(byteCount >= 0, "asked to copy \(byteCount) bytes")
         perform(
-            "copy \(direction.rawValue)", label: label, byteCount: byteCount
+            direction.operation, label: label, byteCount: byteCount
         ) { _ throws(DeviceError) in
             try queue.copy(from: source, to: target, byteCount: byteCount, direction: direction)
             device.countCopy(from: source, to: target, byteCount: byteCount, direction: direction)
