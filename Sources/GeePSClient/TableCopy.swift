@@ -160,31 +160,29 @@ final class TableCopy: @unchecked Sendable {
     func waitForAge(atLeast least: Tick, unless stop: StopFlag?) throws(AccessError) {
         signal.lock()
         defer { signal.unlock() }
+        guard try waitForAge(least, for: waitNanoseconds, unless: stop) else {
+            throw ageTimedOut(least)
+        }
+    }
+
+    /// Waits at most `bound`; whether rows of that age are there.
+    func waitForAge(atLeast least: Tick, within bound: Duration) throws(AccessError) -> Bool {
+        signal.lock()
+        defer { signal.unlock() }
+        return try waitForAge(
+            least, for: Deadline.after(bound).remainingNanoseconds, unless: nil)
+    }
+
+    private func waitForAge(
+        _ least: Tick, for bound: UInt64, unless stop: StopFlag?
+    ) throws(AccessError) -> Bool {
         var begun: UInt64?
         defer { if let begun { state.waits.addRead(monotonicNanoseconds() - begun) } }
         while state.age ?? 0 < least.count || state.age == nil {
             try checkUsable(stop)
             let start = begun ?? monotonicNanoseconds()
             begun = start
-            guard wait(since: start) else { throw ageTimedOut(least) }
-        }
-    }
-
-    /// Waits at most `bound`; whether rows of that age are there.
-    func waitForAge(atLeast least: Tick, within bound: Duration) throws(AccessError) -> Bool {
-        let deadline = Deadline.after(bound)
-        signal.lock()
-        defer { signal.unlock() }
-        let start = monotonicNanoseconds()
-        var hasWaited = false
-        defer { if hasWaited { state.waits.addRead(monotonicNanoseconds() - start) } }
-        while state.age ?? 0 < least.count || state.age == nil {
-            try checkUsable(nil)
-            state.waiters += 1
-            hasWaited = true
-            let isInTime = signal.wait(until: deadline)
-            state.waiters -= 1
-            guard isInTime else { return false }
+            guard wait(since: start, for: bound) else { return false }
         }
         return true
     }
@@ -251,10 +249,10 @@ final class TableCopy: @unchecked Sendable {
         state.laggards = state.ages.count { $0 == least }
     }
 
-    private func wait(since start: UInt64) -> Bool {
+    private func wait(since start: UInt64, for bound: UInt64) -> Bool {
         state.waiters += 1
         defer { state.waiters -= 1 }
-        return signal.wait(until: Deadline(nanoseconds: start + waitNanoseconds))
+        return signal.wait(until: Deadline(nanoseconds: start + bound))
     }
 
     private func checkUsable(_ stop: StopFlag?) throws(AccessError) {
@@ -271,7 +269,7 @@ final class TableCopy: @unchecked Sendable {
             if state.logs.count < logsMaximum { return try newLog() }
             let start = begun ?? monotonicNanoseconds()
             begun = start
-            guard wait(since: start) else { throw logTimedOut() }
+            guard wait(since: start, for: waitNanoseconds) else { throw logTimedOut() }
         }
     }
 
