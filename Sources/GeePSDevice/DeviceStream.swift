@@ -6,8 +6,9 @@ public enum CopyDirection: String, Sendable, CaseIterable {
     case deviceToHost = "device to host"
     case deviceToDevice = "device to device"
 
-    /// As a timeline names such a copy. Literals: a stream asks for one at every copy.
+    /// As a timeline names such a copy.
     var operation: String {
+        // Literals: a stream asks for one at every copy.
         switch self {
         case .hostToDevice: "copy host to device"
         case .deviceToHost: "copy device to host"
