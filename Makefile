@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-oracles setup-cluster release library demo test test-python sanitize bench chaos \
+.PHONY: help setup setup-oracles setup-cluster release library emulated-cuda demo test test-python sanitize bench chaos \
 	simulate format lint clean \
 	check-cuda-headers gpu-bundle check-bundle
 
@@ -43,6 +43,12 @@ library: ## Build .build-library/libgeeps.so, the C interface; it needs no Swift
 	@if objdump -T $(LIBRARY_BUILD)/libgeeps.so | grep -E 'GLIBC_2\.(3[5-9]|[4-9][0-9])'; then \
 		echo "libgeeps.so needs a glibc newer than 2.34" >&2; exit 1; fi
 
+emulated-cuda: ## Build .build-library/emulated/libcuda.so.1, a GPU's driver for tests without a GPU
+	$(SWIFT) build -c release --product CUDALibrary --scratch-path $(LIBRARY_BUILD) -Xswiftc -static-stdlib \
+		-Xcc -DGEEPS_PORTABLE
+	mkdir -p $(LIBRARY_BUILD)/emulated
+	cp $(LIBRARY_BUILD)/release/libCUDALibrary.so $(LIBRARY_BUILD)/emulated/libcuda.so.1
+
 demo: setup release ## Train a small network on handwritten digits with two workers
 	.build/release/geeps train Examples/digits.yaml
 
@@ -50,7 +56,7 @@ test: setup ## Build and run all tests
 	$(SWIFT) build --build-tests
 	$(ORACLE_ENVIRONMENT) $(SWIFT) test --skip-build
 
-test-python: setup-oracles library ## Test the Python package
+test-python: setup-oracles library emulated-cuda ## Test the Python package
 	cd Python/geeps && PYTHONPATH=. $(CURDIR)/$(ORACLE_PYTHON) -m pytest -q -p no:cacheprovider
 
 bench: setup setup-oracles release ## Measure GeePS beside PyTorch, in turn; writes Benchmarks/results

@@ -16,6 +16,8 @@ let package = Package(
         .executable(name: "geeps", targets: ["GeePSCLI"]),
         // libGeePSABI.so; `make library` makes the self-contained libgeeps.so of it.
         .library(name: "GeePSABI", type: .dynamic, targets: ["GeePSABI"]),
+        // For tests: an emulated libcuda.so.1.
+        .library(name: "CUDALibrary", type: .dynamic, targets: ["CUDALibrary"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -81,6 +83,12 @@ let package = Package(
             name: "CUDAEmulator",
             dependencies: ["GeePSDevice", "GeePSCore", "CGeePSShims", "CGeePSKernels"],
             path: "Tests/CUDAEmulator", swiftSettings: [.unsafeFlags(["-O"])]),
+        // The same as a shared library with the symbols of libcuda.so.1, for tests of the Python package.
+        .target(
+            name: "CCUDALibrary", dependencies: ["CGeePSShims"], path: "Tests/CUDALibrary/C"),
+        .target(
+            name: "CUDALibrary", dependencies: ["CUDAEmulator", "CCUDALibrary"],
+            path: "Tests/CUDALibrary/Swift"),
         .testTarget(
             name: "GeePSDeviceTests",
             dependencies: [
@@ -102,7 +110,11 @@ let package = Package(
             name: "GeePSCheckpointTests",
             dependencies: ["GeePSCheckpoint", "GeePSServer", "GeePSCore", "Safetensors"]),
         .testTarget(
-            name: "GeePSABITests", dependencies: ["GeePSABI", "CGeePS", "GeePSTestSupport"]),
+            name: "GeePSABITests",
+            dependencies: [
+                "GeePSABI", "CGeePS", "GeePSDevice", "CUDAEmulator", "CGeePSShims",
+                "GeePSTestSupport",
+            ]),
         .testTarget(name: "GeePSTransportTests", dependencies: ["GeePSTransport", "GeePSCore"]),
         .testTarget(
             name: "GeePSNNTests",

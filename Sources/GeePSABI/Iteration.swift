@@ -16,6 +16,15 @@ public func geeps_initialise(
     }
 }
 
+/// Changes the stream of the caller's kernels.
+@c @implementation
+public func geeps_set_stream(_ job: OpaquePointer!, _ stream: UnsafeMutableRawPointer!) -> Int32 {
+    call(job) { (job) throws(ABIError) in
+        _ = try job.joined(for: "geeps_set_stream")
+        try job.setStream(OpaquePointer(stream))
+    }
+}
+
 /// Waits for fresh values.
 @c @implementation
 public func geeps_wait(_ job: OpaquePointer!, _ table: UInt32, _ timeout_s: Double) -> Int32 {
@@ -82,7 +91,9 @@ public func geeps_update(
             UnsafeBufferPointer(start: pieces, count: count), of: table.name,
             valueCount: table.valueCount)
         let update = try accessing { () throws(AccessError) in try node.client.update(batch) }
-        gradient.copy(to: UnsafeMutableBufferPointer(start: update.values, count: update.count))
+        gradient.copy(
+            to: UnsafeMutableBufferPointer(start: update.values, count: update.count),
+            on: job.device)
         update.finish()
     }
 }
@@ -129,18 +140,19 @@ private struct Gradient {
         self.pieces = pieces
     }
 
-    /// Writes all of `target`; zeros where there is no piece.
-    func copy(to target: UnsafeMutableBufferPointer<Float>) {
+    /// Writes all of `target`, memory of `device`; zeros where there is no piece.
+    func copy(to target: UnsafeMutableBufferPointer<Float>, on device: JobDevice) {
+        guard let start = target.baseAddress else { return }
+        let bytes = MemoryLayout<Float>.stride
         var end = 0
         for piece in pieces {
             guard let values = piece.values else { continue }
             let (offset, count) = (Int(piece.offset), Int(piece.count))
-            target.extracting(end..<offset).update(repeating: 0)
-            _ = target.extracting(offset..<(offset + count)).update(
-                from: UnsafeBufferPointer(start: values, count: count))
+            device.zero(start + end, byteCount: (offset - end) * bytes)
+            device.copy(values, to: start + offset, byteCount: count * bytes)
             end = offset + count
         }
-        target.extracting(end..<target.count).update(repeating: 0)
+        device.zero(start + end, byteCount: (target.count - end) * bytes)
     }
 }
 

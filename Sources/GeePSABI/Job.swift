@@ -9,6 +9,8 @@ final class Job: @unchecked Sendable {
     private var configuration = NodeConfiguration(
         tables: [], optimizer: OptimizerConfiguration(rule: .add, learningRate: 0))
     private var hasKeeperCount = false
+    private var deviceChoice = DeviceChoice.host
+    private(set) var device = JobDevice.host
     private(set) var tables: [Table] = []
     private var phase = Phase.settingUp
     /// Between the phases of a two-phase clock.
@@ -62,9 +64,11 @@ final class Job: @unchecked Sendable {
     func call(_ body: (Job) throws(ABIError) -> Void) throws(ABIError) {
         calls.lock()
         defer { calls.unlock() }
-        dropReturned()
         do throws(ABIError) {
-            try body(self)
+            try device.perform { () throws(ABIError) in
+                dropReturned()
+                try body(self)
+            }
         } catch {
             throw named(error)
         }
@@ -90,7 +94,11 @@ final class Job: @unchecked Sendable {
     func set(_ key: String, _ value: String) throws(ABIError) {
         try requireSettingUp("geeps_set(\(key))")
         let option = Option(key: key, value: value)
-        try option.apply(to: &configuration)
+        if key == "device" {
+            deviceChoice = try option.device()
+        } else {
+            try option.apply(to: &configuration)
+        }
         if key == "keepers" { hasKeeperCount = true }
     }
 
@@ -133,13 +141,50 @@ final class Job: @unchecked Sendable {
             } ?? configuration.optimizer
         let rates = tables.map(\.rates)
         configuration.learningRate = { rates[$0].rate(at: $1) }
-        let joined = try launching { () throws(LaunchError) in
-            try Node.join(configuration, device: HostDevice())
+        let device = try makeDevice(for: &configuration)
+        try device.perform { () throws(ABIError) in
+            let joined = try launching { () throws(LaunchError) in
+                try Node.join(configuration, device: device.device)
+            }
+            if case .cuda(_, let stream) = device { joined.client.setApplicationStream(stream) }
+            for table in tables.indices { tables[table].batch = joined.client.batch(of: table) }
+            node.withLock { $0 = joined }
         }
-        for table in tables.indices { tables[table].batch = joined.client.batch(of: table) }
         self.configuration = configuration
-        node.withLock { $0 = joined }
+        self.device = device
         phase = .joined
+    }
+
+    /// The device with its memory; rows on a GPU are always managed, at hand or not.
+    private func makeDevice(for configuration: inout NodeConfiguration) throws(ABIError)
+        -> JobDevice
+    {
+        let device = try JobDevice(deviceChoice)
+        guard case .cuda = device else { return device }
+        let budget = configuration.memory?.budgetBytes
+        guard configuration.memory == nil || budget != nil else {
+            throw .argument(
+                "managed memory on \(deviceChoice) needs budget_bytes: the rest of the GPU's memory is the "
+                    + "application's")
+        }
+        try device.perform { () throws(ABIError) in
+            try device.reserve(
+                tableBytes: configuration.tables.map(\.byteCount), budgetBytes: budget)
+        }
+        configuration.memory = configuration.memory ?? MemoryConfiguration()
+        return device
+    }
+
+    /// The caller's kernels run on another stream from now on, behind what it has put on the one before.
+    func setStream(_ handle: OpaquePointer?) throws(ABIError) {
+        guard case .cuda(_, let stream) = device else {
+            throw .argument("geeps_set_stream needs a joined job whose device is a GPU")
+        }
+        do throws(DeviceError) {
+            try stream.follow(handle)
+        } catch {
+            throw ABIError(GEEPS_DEVICE_FAILED, error.message)
+        }
     }
 
     // MARK: Joined

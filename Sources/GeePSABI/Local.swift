@@ -33,7 +33,7 @@ public func geeps_local_put(
         let buffer = try accessing { () throws(AccessError) in
             try client.local(batch, fetch: false)
         }
-        buffer.address.copyMemory(from: bytes, byteCount: batch.byteCount)
+        job.device.copy(bytes, to: buffer.address, byteCount: batch.byteCount)
         buffer.release(keep: true)
     }
 }

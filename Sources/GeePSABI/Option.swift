@@ -8,7 +8,7 @@ struct Option {
 
     private static let keys = [
         "rank", "world_size", "rendezvous", "interface", "keepers", "staleness", "transport",
-        "join_timeout", "wait_timeout", "memory", "budget_bytes", "agreement",
+        "join_timeout", "wait_timeout", "memory", "budget_bytes", "device", "agreement",
     ]
 
     /// Puts the option into `configuration`.
@@ -76,6 +76,14 @@ struct Option {
         case "tcp": .fixed(.tcp)
         default: throw expected("auto, shm, unix or tcp")
         }
+    }
+
+    /// The device of option `device`: a GPU has its number, which torch says.
+    func device() throws(ABIError) -> DeviceChoice {
+        guard let choice = try? DeviceChoice(parsing: value), choice != .auto,
+            choice != .cuda(ordinal: nil)
+        else { throw expected("host, or cuda:N as in cuda:0") }
+        return choice
     }
 
     private func setMemory(_ configuration: inout NodeConfiguration) throws(ABIError) {

@@ -80,9 +80,13 @@ public func geeps_abort(_ job: OpaquePointer!, _ reason: UnsafePointer<CChar>!) 
 @c @implementation
 public func geeps_destroy(_ job: OpaquePointer!) {
     guard let job else { return }
-    let owned = Unmanaged<Job>.fromOpaque(UnsafeRawPointer(job)).takeRetainedValue()
-    _ = answering { () throws(ABIError) in
-        try owned.call { (job) throws(ABIError) in _ = job.close(within: .seconds(1)) }
+    // Not the device: with the last reference to it its memory goes.
+    let driver = Job.of(job).device.driver
+    preservingContext(of: driver) {
+        let owned = Unmanaged<Job>.fromOpaque(UnsafeRawPointer(job)).takeRetainedValue()
+        _ = answering { () throws(ABIError) in
+            try owned.call { (job) throws(ABIError) in _ = job.close(within: .seconds(1)) }
+        }
     }
 }
 

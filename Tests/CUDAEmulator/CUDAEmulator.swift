@@ -41,6 +41,8 @@ public final class CUDAEmulator: @unchecked Sendable {
         public var compilerVersion: (major: Int32, minor: Int32) = (13, 0)
         /// Random waits in front of every operation of a stream; nil: none.
         public var jitter: Jitter?
+        /// Other code uses the GPU, too: there is a default stream, and device memory that nobody here allocated.
+        public var hasForeignCode = false
         /// What runs kernels; nil: `CUDAKernelRunner.standard`.
         public var kernelRunner: CUDAKernelRunner?
 
@@ -81,6 +83,13 @@ public final class CUDAEmulator: @unchecked Sendable {
             Turn.end()
         }
         return try body(emulator)
+    }
+
+    /// An emulator for the rest of the process; nothing is checked at its end.
+    public static func beginForProcess(_ configuration: Configuration) -> CUDAEmulator {
+        let emulator = CUDAEmulator(configuration)
+        Turn.begin(emulator)
+        return emulator
     }
 
     /// Runs `body` as `run` does and returns all findings, those about what is left over included.

@@ -88,6 +88,11 @@ extension DriverCall {
 
     // MARK: Ranges
 
+    /// Whether `range` is memory of other code's, of which nothing is known.
+    func isForeign(_ range: AddressRange) -> Bool {
+        emulator.configuration.hasForeignCode && state.memory.overlaps(range) == nil
+    }
+
     /// The living device memory of the current context that holds `range`.
     func deviceMemory(_ range: AddressRange) throws(Refusal) -> Allocation {
         let allocation = try livingMemory(range, .device)
@@ -147,7 +152,9 @@ extension DriverCall {
         var isWaitedFor = false
         switch kind {
         case .inside:
-            places = [(read, try deviceMemory(read.range)), (write, try deviceMemory(write.range))]
+            for access in [read, write] where !isForeign(access.range) {
+                places.append((access, try deviceMemory(access.range)))
+            }
         case .toDevice:
             places = [(write, try deviceMemory(write.range))]
             switch try hostMemory(read.range) {

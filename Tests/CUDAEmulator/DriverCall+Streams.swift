@@ -41,6 +41,13 @@ extension DriverCall {
         _ result: UnsafeMutablePointer<OpaquePointer?>?, flags: UInt32
     ) throws(Refusal) {
         let result = try out(result)
+        let stream = try newStream(
+            isBlocking: flags & UInt32(GEEPS_CU_STREAM_NON_BLOCKING) == 0)
+        state.streams[stream.handle] = stream
+        result.pointee = stream.handle
+    }
+
+    private func newStream(isBlocking: Bool) throws(Refusal) -> StreamObject {
         let context = try currentContext()
         let agent = state.agentCount
         state.agentCount += 1
@@ -50,11 +57,18 @@ extension DriverCall {
         } catch {
             throw fail(Status.outOfMemory)
         }
-        let stream = StreamObject(
+        return StreamObject(
             handle: CUDAEmulator.makeHandle(), context: context.handle, agent: agent, host: host,
-            isBlocking: flags & UInt32(GEEPS_CU_STREAM_NON_BLOCKING) == 0)
-        state.streams[stream.handle] = stream
-        result.pointee = stream.handle
+            isBlocking: isBlocking)
+    }
+
+    /// The default stream of the current context; streams that wait for it are not emulated.
+    func defaultStream() throws(Refusal) -> StreamObject {
+        let context = try currentContext()
+        if let stream = state.defaultStreams[context.handle] { return stream }
+        let stream = try newStream(isBlocking: false)
+        state.defaultStreams[context.handle] = stream
+        return stream
     }
 
     func destroyStream(_ handle: OpaquePointer?) throws(Refusal) {

@@ -53,7 +53,10 @@ struct DriverCall {
     /// The stream of that handle, which must belong to the current context.
     func stream(_ handle: OpaquePointer?) throws(Refusal) -> StreamObject {
         guard let handle else {
-            throw refuse(Status.invalidHandle, "the default stream is not to be used")
+            guard emulator.configuration.hasForeignCode else {
+                throw refuse(Status.invalidHandle, "the default stream is not to be used")
+            }
+            return try defaultStream()
         }
         guard let stream = state.streams[handle] else {
             throw refuse(Status.invalidHandle, "\(handle) is no living stream")

@@ -285,7 +285,7 @@ private enum StatusText {
 extension CUDAEmulator {
     /// Waits for the streams, runs the libraries' checks and reports what is left over.
     func close() {
-        for stream in lock.withLock({ Array(state.streams.values) + state.retiredStreams }) {
+        for stream in lock.withLock({ state.allStreams }) {
             Self.drain(stream)
             stream.host.close()
         }

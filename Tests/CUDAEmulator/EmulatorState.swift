@@ -16,6 +16,8 @@ final class EmulatorState {
     // What is alive, by handle.
     var contexts: [OpaquePointer: ContextObject] = [:]
     var streams: [OpaquePointer: StreamObject] = [:]
+    // By context.
+    var defaultStreams: [OpaquePointer: StreamObject] = [:]
     var events: [OpaquePointer: EventObject] = [:]
     var modules: [OpaquePointer: ModuleObject] = [:]
     var functions: [OpaquePointer: FunctionObject] = [:]
@@ -37,6 +39,11 @@ final class EmulatorState {
     /// The primary context of a GPU, if somebody holds it.
     func primaryContext(of device: Int32) -> ContextObject? {
         contexts.values.first { $0.device == device }
+    }
+
+    /// Every stream that may have work.
+    var allStreams: [StreamObject] {
+        Array(streams.values) + Array(defaultStreams.values) + retiredStreams
     }
 
     /// Numbers an operation that is put on `stream` now.

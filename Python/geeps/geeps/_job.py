@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ._device import Host
 from ._layout import Member, Table
 from ._library import NOT_YET, OK, Counters, Memory, Piece, Rule, check, error, library
 from .errors import Closed, Deadline
@@ -26,11 +27,18 @@ class Job:
     """
 
     def __init__(
-        self, options: Mapping[str, object], tables: Iterable[tuple[str, int, Rule]], wait_timeout: float
+        self,
+        options: Mapping[str, object],
+        tables: Iterable[tuple[str, int, Rule]],
+        wait_timeout: float,
+        device: Host,
     ) -> None:
         self._process = os.getpid()
         self._handle = ctypes.c_void_p()
         self._wait_timeout = wait_timeout
+        self.device = device
+        # The default stream, which is 0, at first.
+        self._stream: int | None = None if device.stream() is None else 0
         self.is_closed = False
         check(library.geeps_create(ctypes.byref(self._handle)))
         for key, value in options.items():
@@ -76,14 +84,23 @@ class Job:
             status = library.geeps_wait(handle, table, _SLICE_SECONDS)
         check(status)
 
+    def _follow(self) -> None:
+        """Goes on behind what torch has put on its current stream."""
+        stream = self.device.stream()
+        if stream != self._stream:
+            self.call("geeps_set_stream", stream)
+            self._stream = stream
+
     def read(self, table: int) -> tuple[int, int]:
         """The address of the values of ``table`` and the lease to ``release``."""
+        self._follow()
         lease, values = ctypes.c_void_p(), ctypes.c_void_p()
         self.call("geeps_read", table, ctypes.byref(lease), ctypes.byref(values), None)
         return values.value or 0, lease.value or 0
 
     def peek(self, table: int) -> tuple[int, int]:
-        """The same outside the iteration that repeats."""
+        """The same outside the iteration that repeats, in host memory."""
+        self._follow()
         lease, values = ctypes.c_void_p(), ctypes.c_void_p()
         self.call("geeps_peek", table, ctypes.byref(lease), ctypes.byref(values), None)
         return values.value or 0, lease.value or 0
@@ -95,6 +112,7 @@ class Job:
 
     def update(self, table: Table, gradients: list[tuple[torch.Tensor, Member]]) -> None:
         """Hands over gradients of parameters of a table."""
+        self._follow()
         if table.pieces is None:
             table.pieces = (Piece * len(table.members))()
         for piece, (gradient, member) in zip(table.pieces, gradients, strict=False):
@@ -104,10 +122,13 @@ class Job:
         self.call("geeps_update", table.index, table.pieces, len(gradients))
 
     def tensor(self, address: int, byte_count: int, dtype: torch.dtype, owner: object) -> torch.Tensor:
-        """Lent bytes as a flat tensor, without a copy; its storage keeps ``owner``."""
-        memory = (ctypes.c_char * byte_count).from_address(address)
-        memory.owner = owner
-        return torch.frombuffer(memory, dtype=dtype)
+        """Lent bytes of the device as a flat tensor, without a copy; its storage keeps ``owner``."""
+        return self.device.tensor(address, byte_count, dtype, owner)
+
+    def peeked(self, address: int, byte_count: int, dtype: torch.dtype, owner: object) -> torch.Tensor:
+        """The same of what ``peek`` lent; on a GPU a copy in torch's own memory."""
+        lent = Host().tensor(address, byte_count, dtype, owner)
+        return lent if self.device.torch.type == "cpu" else lent.to(self.device.torch)
 
     def clock(self) -> None:
         """Ends the iteration."""
@@ -121,10 +142,12 @@ class Job:
 
     def put_local(self, local: int, storage: torch.UntypedStorage) -> None:
         """Keeps a copy of the bytes of ``storage`` there."""
+        self._follow()
         self.call("geeps_local_put", local, storage.data_ptr())
 
     def get_local(self, local: int) -> tuple[int, int]:
         """The address of what was put there and the lease to ``release``."""
+        self._follow()
         lease, address = ctypes.c_void_p(), ctypes.c_void_p()
         self.call("geeps_local_get", local, ctypes.byref(lease), ctypes.byref(address))
         return address.value or 0, lease.value or 0

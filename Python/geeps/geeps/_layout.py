@@ -68,11 +68,17 @@ def tables(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[Tab
     """
     owners = _owners(model)
     found: dict[object, Table] = {}
+    first: tuple[str, torch.Tensor] | None = None
     for position, group in enumerate(optimizer.param_groups):
         for number, parameter in enumerate(group["params"]):
             module, prefix, name = owners.get(id(parameter), (None, "", f"group{position}.{number}"))
             full = f"{prefix}.{name}" if prefix else name
             _require_usable(parameter, full)
+            first = first or (full, parameter)
+            if parameter.device != first[1].device:
+                raise ArgumentError(
+                    f"parameter {full} is on {parameter.device}, {first[0]} on {first[1].device}; GeePS keeps all on one"
+                )
             is_shared = module is not None and _is_stock(module) and parameter.requires_grad
             key = (id(module), position) if is_shared else full
             if key not in found:
@@ -104,10 +110,10 @@ def _is_stock(module: torch.nn.Module) -> bool:
 def _require_usable(parameter: torch.Tensor, name: str) -> None:
     if isinstance(parameter, torch.nn.parameter.UninitializedTensorMixin):
         raise ArgumentError(f"parameter {name} is not initialised yet: run one forward pass before geeps.attach")
-    if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
+    if parameter.dtype != torch.float32 or parameter.device.type not in ("cpu", "cuda"):
         raise ArgumentError(
             f"parameter {name} is {parameter.dtype} on {parameter.device}; this version of GeePS keeps float32 on the "
-            "cpu (train in lower precision by torch.autocast)"
+            "cpu or an NVIDIA GPU (train in lower precision by torch.autocast)"
         )
     if parameter.numel() == 0:
         raise ArgumentError(f"parameter {name} has no values (shape {tuple(parameter.shape)})")

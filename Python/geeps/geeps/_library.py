@@ -112,6 +112,7 @@ _FUNCTIONS = {
     "geeps_close": [c_void_p, c_double],
     "geeps_abort": [c_void_p, c_char_p],
     "geeps_initialise": [c_void_p, c_uint32, c_void_p, c_uint64],
+    "geeps_set_stream": [c_void_p, c_void_p],
     "geeps_wait": [c_void_p, c_uint32, c_double],
     "geeps_read": [c_void_p, c_uint32, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_uint64)],
     "geeps_plan": [c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t, c_uint64, POINTER(PlanReport)],

@@ -23,17 +23,18 @@ from ._resident import send_gradients
 class Loan:
     """A lease that ends when nobody refers to it any more: no tensor over the memory, no storage."""
 
-    def __init__(self, job: Job, lease: int, address: int) -> None:
+    def __init__(self, job: Job, lease: int, address: int, is_peeked: bool = False) -> None:
         self.job = job
         self.lease = lease
         self.address = address
+        self._as_tensor = job.peeked if is_peeked else job.tensor
 
     def __del__(self) -> None:
         self.job.release(self.lease)
 
     def tensor(self, offset: int, byte_count: int, dtype: torch.dtype) -> torch.Tensor:
         """Lent bytes as a flat tensor; it keeps the loan."""
-        return self.job.tensor(self.address + offset, byte_count, dtype, self)
+        return self._as_tensor(self.address + offset, byte_count, dtype, self)
 
 
 class _Parameters(dict):
@@ -107,6 +108,7 @@ class Managed:
         self._tables = tables
         self._threshold = threshold
         self._waits_for_others = waits_for_others
+        self._device = tables[0].members[0].parameter.device
         self._on_forward = on_forward
         self._owner = {id(member.parameter): (table, member) for table in tables for member in table.members}
         self._loans: list[weakref.ref[Loan] | None] = [None] * len(tables)
@@ -167,7 +169,7 @@ class Managed:
 
     def _put_away(self, table: _layout.Table) -> None:
         for member in table.members:
-            member.parameter.data = torch.full((1,), torch.nan).expand(member.shape)
+            member.parameter.data = torch.full((1,), torch.nan, device=self._device).expand(member.shape)
 
     @torch._dynamo.disable
     def _need(self, parameter: torch.nn.Parameter) -> None:
@@ -195,7 +197,7 @@ class Managed:
         if self._waits_for_others:
             self._job.wait(table.index)
         address, lease = self._job.read(table.index) if is_planned else self._job.peek(table.index)
-        loan = Loan(self._job, lease, address)
+        loan = Loan(self._job, lease, address, is_peeked=not is_planned)
         self._loans[table.index] = weakref.ref(loan)
         return loan
 
@@ -246,7 +248,7 @@ class Managed:
 
     @torch._dynamo.disable
     def _pack(self, tensor: torch.Tensor) -> Any:
-        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        if tensor.layout != torch.strided or tensor.device != self._device:
             return tensor.detach()
         storage = tensor.untyped_storage()
         entry = self._shown.get(storage._cdata)
@@ -350,9 +352,9 @@ class Managed:
             if self._waits_for_others:
                 self._job.wait(table.index)
             address, lease = self._job.peek(table.index)
-            loan = Loan(self._job, lease, address)
+            loan = Loan(self._job, lease, address, is_peeked=True)
             for member in table.members:
-                copy = torch.empty_strided(member.shape, member.stride)
+                copy = torch.empty_strided(member.shape, member.stride, device=self._device)
                 member.parameter.data = copy.copy_(self._view(loan, member).as_strided(member.shape, member.stride))
         self._is_whole = True
 

@@ -27,4 +27,5 @@ def in_layout(gradient: torch.Tensor, member: Member) -> torch.Tensor:
     """``gradient`` as float32 in the order in which the parameter's values lie; itself where it is."""
     if gradient.stride() == member.stride and gradient.dtype == torch.float32:
         return gradient
-    return torch.empty_strided(member.shape, member.stride, dtype=torch.float32).copy_(gradient)
+    like = torch.empty_strided(member.shape, member.stride, dtype=torch.float32, device=gradient.device)
+    return like.copy_(gradient)

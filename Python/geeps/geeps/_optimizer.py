@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from . import _guards, _layout, _memory, _rendezvous, _rules
+from . import _device, _guards, _layout, _memory, _rendezvous, _rules
 from ._job import Job
 from ._launch import Place
 from ._managed import Managed
@@ -53,13 +53,15 @@ class Optimizer(torch.optim.Optimizer):
         self.has_all_gradients = place.world_size == 1 and options.get("memory") != "managed"
         _guards.require_free(inner)
         self.tables = _layout.tables(model, inner)
+        device = _device.of(self.tables[0].members[0].parameter)
+        options = {**options, "device": device.option}
         rules = [_rules.rule(inner, self.param_groups[table.group]) for table in self.tables]
         self._rates = [rule.learning_rate for rule in rules]
         self._numbers = [_rules.numbers(rule) for rule in rules]
         _guards.attach(self)
         layouts = [(table.name, table.count, rule) for table, rule in zip(self.tables, rules, strict=True)]
         try:
-            self._job = Job(options, layouts, wait_timeout)
+            self._job = Job(options, layouts, wait_timeout, device)
             self._memory = self._make_memory(threshold)
             try:
                 self._start()
@@ -174,7 +176,8 @@ class Optimizer(torch.optim.Optimizer):
                     state["step"] = torch.tensor(float(steps.value))
                 for name, values in arrays.items():
                     part = values[member.offset : member.offset + member.count]
-                    state[name] = part.clone().as_strided(member.shape, member.stride)
+                    strided = part.clone().as_strided(member.shape, member.stride)
+                    state[name] = strided.to(member.parameter.device)
 
     def _push_state(self) -> None:
         for table in self.tables:
@@ -240,7 +243,7 @@ class Optimizer(torch.optim.Optimizer):
         if error_if_nonfinite and not math.isfinite(norm):
             self._drop_held()
             raise RuntimeError(f"the norm of the gradients of all processes is {norm}, so they cannot be clipped")
-        return torch.tensor(norm)
+        return torch.tensor(norm, device=self._job.device.torch)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refused: tables are agreed on between all processes when the model is attached."""

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves, tree_map
 
-from . import _layout
+from . import _device, _layout
 from ._library import Access, PlanReport, check, library
 from ._managed import Managed
 
@@ -24,6 +24,7 @@ class DryJob:
     """Notes what a job would be asked for."""
 
     is_usable = True
+    device = _device.Host()
 
     def __init__(self) -> None:
         self.accesses: list[tuple[int, int, int]] = []
@@ -71,6 +72,8 @@ class DryJob:
         result = torch.empty(byte_count // dtype.itemsize, dtype=dtype)
         self._lent.append((StorageWeakRef(result.untyped_storage()), owner))
         return result
+
+    peeked = tensor
 
 
 @dataclasses.dataclass(frozen=True)

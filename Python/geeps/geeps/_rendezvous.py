@@ -68,7 +68,7 @@ class BufferSync:
     @torch.no_grad()
     def _sync(self) -> None:
         parts = [buffer.detach().contiguous().reshape(-1).view(torch.uint8) for buffer in self._buffers]
-        packed = torch.cat(parts)
+        packed = torch.cat([part.cpu() for part in parts])
         for start in range(0, packed.numel(), _BROADCAST_BYTES):
             count = min(_BROADCAST_BYTES, packed.numel() - start)
             self._job.call("geeps_broadcast", b"buffers", packed.data_ptr() + start, count, _TIMEOUT_SECONDS)

@@ -34,7 +34,8 @@ class Resident:
                     is_changed = True
                 is_changed = is_changed or parameter._version != member.version
             if is_changed:
-                self._job.call("geeps_write", table.index, table.address, table.count)
+                values = self._job.tensor(table.address, 4 * table.count, torch.float32, self._job).cpu()
+                self._job.call("geeps_write", table.index, values.data_ptr(), table.count)
 
     def send(self) -> None:
         """Hands over the gradients that are there, and gives back what is lent: the clock may go on."""
@@ -66,7 +67,7 @@ class Resident:
         """Makes the parameters plain tensors."""
         for table in self._tables:
             for member in table.members:
-                copy = torch.empty_strided(member.shape, member.stride)
+                copy = torch.empty_strided(member.shape, member.stride, device=member.parameter.device)
                 member.parameter.data = copy.copy_(member.parameter)
             if table.lease:
                 self._job.release(table.lease)

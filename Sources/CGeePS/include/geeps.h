@@ -116,7 +116,8 @@ int32_t geeps_create(geeps **out);
      join_timeout     seconds to wait for all processes                 60
      wait_timeout     seconds until a wait fails                        120
      memory           resident, or managed within a budget              resident
-     budget_bytes     device memory for everything (managed)            as much as is of use
+     budget_bytes     device memory for everything (managed)            as much as is of use; a GPU needs it
+     device           host, or cuda:N, a GPU as the driver counts       host
      agreement        text that must be equal in all processes          (empty)
 */
 int32_t geeps_set(geeps *job, const char *key, const char *value);
@@ -176,6 +177,12 @@ void geeps_destroy(geeps *job);
    `count` is the table's value_count. Does not wait: reads do. */
 int32_t geeps_initialise(geeps *job, uint32_t table, const float *values, uint64_t count);
 
+/* The caller's kernels run on `stream`, a CUstream or cudaStream_t, from now on, behind what it has put on the one
+   before; null, the default stream, at first. For a job whose device is a GPU, after geeps_join: values, updates and
+   local data are then device memory, ready and given back in the order of this stream's work. A job is used by one
+   thread at a time, whose current CUDA context is left as it was. Does not wait. */
+int32_t geeps_set_stream(geeps *job, void *stream);
+
 /* Waits until the rows of `table` are as fresh as a read needs them, at most `timeout_s`; then GEEPS_NOT_YET.
    For callers that have to look at signals now and then. */
 int32_t geeps_wait(geeps *job, uint32_t table, double timeout_s);
@@ -185,7 +192,8 @@ int32_t geeps_wait(geeps *job, uint32_t table, double timeout_s);
    lie at the same place every time, and geeps_clock sends nothing of the table while they are lent. */
 int32_t geeps_read(geeps *job, uint32_t table, geeps_lease **lease, const float **values, uint64_t *age);
 
-/* The same outside the repeated iteration, for an evaluation or to save: it is not noted in the access plan. */
+/* The same outside the repeated iteration, for an evaluation or to save: it is not noted in the access plan. The
+   values lie in host memory, also where the device is a GPU. */
 int32_t geeps_peek(geeps *job, uint32_t table, geeps_lease **lease, const float **values, uint64_t *age);
 
 /* Some values of a gradient. */

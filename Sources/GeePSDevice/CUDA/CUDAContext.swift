@@ -58,6 +58,26 @@ final class CUDAContext: @unchecked Sendable {
         CUDAThread.currentContext = identity
     }
 
+    /// Runs `body` on a thread of other code's that may change its current context at any time, and leaves it as it was.
+    func onForeignThread<R, E: Error>(
+        _ body: () throws(E) -> R
+    ) throws(E) -> R {
+        var current: geeps_cu_context?
+        // One who cannot say has none; what `body` calls then says what is wrong.
+        _ = driver.functions.cuCtxGetCurrent(&current)
+        if current == handle {
+            CUDAThread.currentContext = identity
+        } else {
+            CUDAThread.currentContext = 0
+            try? makeCurrent()
+        }
+        defer {
+            CUDAThread.currentContext = 0
+            if current != handle { _ = driver.functions.cuCtxSetCurrent(current) }
+        }
+        return try body()
+    }
+
     func check(
         _ status: Int32, _ function: StaticString, _ doing: @autoclosure () -> String
     ) throws(DeviceError) {
@@ -90,6 +110,21 @@ final class CUDAContext: @unchecked Sendable {
         case .pinned(let address): _ = driver.functions.cuMemFreeHost(address)
         case .event(let event): _ = driver.functions.cuEventDestroy_v2(event)
         }
+    }
+}
+
+extension CUDADriver {
+    /// Runs `body` on a thread of other code's, and leaves that thread's current context as it was.
+    public func preservingContext<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
+        var current: geeps_cu_context?
+        // One who cannot say has none; what `body` calls then says what is wrong.
+        _ = functions.cuCtxGetCurrent(&current)
+        CUDAThread.currentContext = 0
+        defer {
+            CUDAThread.currentContext = 0
+            _ = functions.cuCtxSetCurrent(current)
+        }
+        return try body()
     }
 }
 

@@ -1,4 +1,4 @@
-import CGeePSShims
+public import CGeePSShims
 import GeePSCore
 import Glibc
 import Synchronization
@@ -88,6 +88,12 @@ public final class CUDADevice: Device {
 
     /// Makes the device's context current for the calling thread; quick when it is.
     public func makeCurrent() throws(DeviceError) { try context.makeCurrent() }
+
+    /// Runs `body` on a thread of other code that uses CUDA, with the device's context current; what was current before
+    /// is again afterwards.
+    public func onForeignThread<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
+        try context.onForeignThread(body)
+    }
 
     /// Where streams leave spans, those made before too; set before there is work to be seen.
     public var timeline: Timeline? {
@@ -192,6 +198,13 @@ public final class CUDADevice: Device {
     /// Makes a stream that libraries can be bound to.
     public func makeCUDAStream(name: String) throws(DeviceError) -> CUDAStream {
         try CUDAStream(name: name, device: self)
+    }
+
+    /// A stream that somebody else has made in the device's primary context, such as torch's current one.
+    ///
+    /// - Parameter handle: alive as long as it is followed; nil is the default stream.
+    public func adoptStream(_ handle: geeps_cu_stream?, name: String) -> CUDAStream {
+        CUDAStream(adopting: handle, name: name, device: self)
     }
 
     /// Makes an event.

@@ -106,7 +106,7 @@ final class CUDAKernels: @unchecked Sendable {
 
     /// Launches kernel `name` over `count` items; `parameters` are addresses of its arguments.
     func launch(
-        _ name: String, count: Int, on stream: geeps_cu_stream,
+        _ name: String, count: Int, on stream: geeps_cu_stream?,
         _ parameters: UnsafeMutablePointer<UnsafeMutableRawPointer?>
     ) throws(DeviceError) {
         guard count > 0 else { return }

@@ -8,7 +8,8 @@ struct CUDAQueue: @unchecked Sendable {
     // Sendable: constant; the driver's functions may be called from any thread.
     let context: CUDAContext
     let kernels: CUDAKernels
-    let handle: geeps_cu_stream
+    /// Nil is the default stream, which only other programs' code works on.
+    let handle: geeps_cu_stream?
 
     func copy(
         from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, byteCount: Int,

@@ -12,10 +12,14 @@ public final class CUDAStream: DeviceStream {
     public let name: String
     /// Whose stream it is.
     public let device: CUDADevice
-    /// The driver's handle; valid until `close`.
-    public var handle: geeps_cu_stream { queue.handle }
+    /// The driver's handle, valid until `close`; nil is the default stream, which may be adopted.
+    public var handle: geeps_cu_stream? {
+        // Relaxed: the thread that puts work here is the one that follows another stream.
+        OpaquePointer(bitPattern: address.load(ordering: .relaxed))
+    }
     let failure: StreamFailure
-    private let queue: CUDAQueue
+    private let address: Atomic<UInt>
+    private let isAdopted: Bool
     private let isClosed = Atomic(false)
     // Made at the first work that is to leave a span.
     private let trace = Mutex<CUDATrace?>(nil)
@@ -24,12 +28,38 @@ public final class CUDAStream: DeviceStream {
         self.name = name
         self.device = device
         failure = StreamFailure(streamName: name)
-        queue = CUDAQueue(
-            context: device.context, kernels: device.kernels,
-            handle: try device.context.makeStreamHandle())
+        address = Atomic(UInt(bitPattern: try device.context.makeStreamHandle()))
+        isAdopted = false
+    }
+
+    /// A stream that somebody else has made, and ends: work of both is in one order.
+    ///
+    /// - Parameter handle: alive as long as it is followed; nil is the default stream.
+    init(adopting handle: geeps_cu_stream?, name: String, device: CUDADevice) {
+        self.name = name
+        self.device = device
+        failure = StreamFailure(streamName: name)
+        address = Atomic(UInt(bitPattern: handle))
+        isAdopted = true
     }
 
     deinit { close() }
+
+    /// Goes on, on another stream of somebody else's, behind what was put on the one before.
+    ///
+    /// - Precondition: the stream was adopted; one thread at a time follows and puts work here.
+    public func follow(_ next: geeps_cu_stream?) throws(DeviceError) {
+        precondition(isAdopted, "stream \(name) is the device's own")
+        guard next != handle else { return }
+        let event = try CUDAEvent(device.context)
+        record(event)
+        address.store(UInt(bitPattern: next), ordering: .relaxed)
+        wait(for: event)
+    }
+
+    private var queue: CUDAQueue {
+        CUDAQueue(context: device.context, kernels: device.kernels, handle: handle)
+    }
 
     // MARK: Work
 
@@ -37,7 +67,7 @@ public final class CUDAStream: DeviceStream {
     ///
     /// What `body` throws sticks to the stream. For libraries on top, which take `handle` or are bound to it.
     public func perform(
-        label: String, _ body: (geeps_cu_stream) throws(DeviceError) -> Void
+        label: String, _ body: (geeps_cu_stream?) throws(DeviceError) -> Void
     ) {
         perform("compute", label: label, body)
     }
@@ -45,7 +75,7 @@ public final class CUDAStream: DeviceStream {
     /// The same, as a timeline shows it: `operation` is nil for what is not worth a span.
     func perform(
         _ operation: String?, label: String, byteCount: Int = 0,
-        _ body: (geeps_cu_stream) throws(DeviceError) -> Void
+        _ body: (geeps_cu_stream?) throws(DeviceError) -> Void
     ) {
         // Relaxed: who closes a stream has seen to it that nobody uses it any more.
         precondition(
@@ -228,14 +258,14 @@ public final class CUDAStream: DeviceStream {
         trace.withLock { $0 }?.collect()
     }
 
-    /// Does what is queued, then ends the stream; idempotent.
+    /// Does what is queued, then ends the stream, unless that is adopted; idempotent.
     public func close() {
         // Acquire and release: what was put here before is seen by who closes.
         guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
-        guard (try? device.context.makeCurrent()) != nil else { return }
-        _ = device.driver.functions.cuStreamSynchronize(queue.handle)
+        guard !isAdopted, (try? device.context.makeCurrent()) != nil else { return }
+        _ = device.driver.functions.cuStreamSynchronize(handle)
         trace.withLock { $0 }?.collect()
-        _ = device.driver.functions.cuStreamDestroy_v2(queue.handle)
+        _ = device.driver.functions.cuStreamDestroy_v2(handle)
     }
 
     /// Zero: the driver's queue has no bound that it tells.

@@ -33,7 +33,7 @@ final class CUDATrace: Sendable {
 
     /// Spans of the stream with `handle`, on a track called `name`; waits for what is on the stream.
     init(
-        _ context: CUDAContext, handle: geeps_cu_stream, name: String, timeline: Timeline
+        _ context: CUDAContext, handle: geeps_cu_stream?, name: String, timeline: Timeline
     ) throws(DeviceError) {
         self.context = context
         let base = try context.makeEventHandle(hasTime: true)
@@ -57,7 +57,7 @@ final class CUDATrace: Sendable {
 
     /// Puts `body` on the stream between two events; where there are none to be had, without a span.
     func around(
-        _ handle: geeps_cu_stream, operation: String, label: String, byteCount: Int,
+        _ handle: geeps_cu_stream?, operation: String, label: String, byteCount: Int,
         _ body: () throws(DeviceError) -> Void
     ) throws(DeviceError) {
         guard track.isRecording, let start = event(), let stop = event() else {
