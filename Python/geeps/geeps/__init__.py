@@ -34,6 +34,7 @@ def attach(
     budget: int | None = None,
     staleness: int | str = 0,
     offload_threshold: int = 1 << 14,
+    hold_gradients: bool | None = None,
     join_timeout: float = 60.0,
     wait_timeout: float = 300.0,
     transport: str = "auto",
@@ -54,6 +55,9 @@ def attach(
             DistributedDataParallel does. Above 0 processes wait for each other less, results differ between runs, and what
             needs all processes at one clock is refused: clipping, optimizer state, writing to parameters.
         offload_threshold: bytes from which on a saved tensor is managed.
+        hold_gradients: whether the keepers wait with each step until the norm of all gradients can be asked for (managed):
+            for ``clip_grad_norm_``, GradScaler, and ``zero_grad`` between ``backward`` and ``step``. None: as the first
+            iteration, which is held, had use for it. What is not held is stepped during the backward pass.
         join_timeout: seconds to wait for the other processes.
         wait_timeout: seconds after which a step that waits for others fails.
         transport: how processes exchange rows: auto, shm, unix or tcp.
@@ -86,4 +90,6 @@ def attach(
         options["budget_bytes"] = budget
     if staleness != 0 and memory != "resident":
         raise ArgumentError(f"staleness={staleness!r} needs memory='resident', this is {memory!r}")
-    return Optimizer(model, optimizer, place, options, wait_timeout, offload_threshold)
+    if hold_gradients is not None and memory != "managed":
+        raise ArgumentError(f"hold_gradients={hold_gradients} needs memory='managed', this is {memory!r}")
+    return Optimizer(model, optimizer, place, options, wait_timeout, offload_threshold, hold_gradients)

@@ -84,6 +84,31 @@ def _patch() -> None:
     if getattr(clip_grad, "_geeps_is_guarded", False):
         return
     clip_grad._geeps_is_guarded = True  # type: ignore[attr-defined]
+    _patch_clipping()
+    _patch_scaler()
+
+
+def _patch_scaler() -> None:
+    """Makes GradScaler skip the same steps in every process, for attached optimizers."""
+    scaler = torch.amp.GradScaler
+    unscale = scaler._unscale_grads_
+
+    @functools.wraps(unscale)
+    def guarded_unscale(
+        self: Any, optimizer: Any, inverse_scale: torch.Tensor, found_inf: torch.Tensor, allow_fp16: bool
+    ) -> dict[torch.device, torch.Tensor]:
+        def here() -> dict[torch.device, torch.Tensor]:
+            return unscale(self, optimizer, inverse_scale, found_inf, allow_fp16)
+
+        if getattr(optimizer, "has_all_gradients", True):
+            return here()
+        is_infinite = optimizer._unscale(inverse_scale.item(), lambda: any(found.item() for found in here().values()))
+        return {found_inf.device: torch.full_like(found_inf, float(is_infinite))}
+
+    scaler._unscale_grads_ = guarded_unscale  # type: ignore[method-assign]
+
+
+def _patch_clipping() -> None:
     scale = clip_grad._clip_grads_with_norm_
     group = clip_grad._group_tensors_by_device_and_dtype
 

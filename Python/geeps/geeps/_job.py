@@ -158,6 +158,12 @@ class Job:
         patiently(lambda: self.call("geeps_gradient_norm", ctypes.byref(norm), self._wait_timeout))
         return norm.value
 
+    def sum(self, label: str, value: float) -> float:
+        """``value`` added up over all processes; every process calls it."""
+        total = ctypes.c_double(value)
+        patiently(lambda: self.call("geeps_sum", label.encode(), ctypes.byref(total), 1, self._wait_timeout))
+        return total.value
+
     def memory(self) -> Memory:
         """What managed memory has counted."""
         memory = Memory()

@@ -18,6 +18,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from . import _layout, _memory
 from ._job import Job
 from ._resident import send_gradients
+from ._two_phase import TwoPhaseClock
 
 
 class Loan:
@@ -102,6 +103,7 @@ class Managed:
         threshold: int,
         waits_for_others: bool,
         on_forward: Callable[[], None],
+        clock: TwoPhaseClock,
     ) -> None:
         self._model = model
         self._job = job
@@ -110,6 +112,7 @@ class Managed:
         self._waits_for_others = waits_for_others
         self._device = tables[0].members[0].parameter.device
         self._on_forward = on_forward
+        self._clock = clock
         self._owner = {id(member.parameter): (table, member) for table in tables for member in table.members}
         self._loans: list[weakref.ref[Loan] | None] = [None] * len(tables)
         # By table: how many running modules use it.
@@ -181,10 +184,10 @@ class Managed:
         frame = self._frames[-1] if self._frames else self._outside
         if table in frame:
             return
+        if self._users[table.index] == 0:
+            self._show(table, self._borrow(table))
         frame.append(table)
         self._users[table.index] += 1
-        if self._users[table.index] == 1:
-            self._show(table, self._borrow(table))
 
     def _borrow(self, table: _layout.Table) -> Loan:
         """What is lent of the table already, or a new loan."""
@@ -192,6 +195,7 @@ class Managed:
         loan = reference() if reference else None
         if loan is not None:
             return loan
+        self._clock.require_readable("a parameter is used")
         # What computes no gradients, or is outside the model's own passes, is no part of the iteration that repeats.
         is_planned = torch.is_grad_enabled() and (bool(self._frames) or torch._C._current_graph_task_id() != -1)
         if self._waits_for_others:
@@ -224,6 +228,7 @@ class Managed:
     @torch._dynamo.disable
     def _enter(self, module: torch.nn.Module, _: Any) -> None:
         if not self._frames:
+            self._clock.require_readable("the model runs")
             self._return(self._outside)
             self._on_forward()
             if torch.is_grad_enabled() and self._context is None and torch._C._current_graph_task_id() == -1:
@@ -315,8 +320,11 @@ class Managed:
             self._send_table(table)
 
     def _send_table(self, table: _layout.Table) -> None:
-        if send_gradients(self._job, table):
-            self.forget_table(table)
+        if all(member.parameter.grad is None for member in table.members):
+            return
+        self._clock.before_gradient()
+        send_gradients(self._job, table)
+        self.forget_table(table)
 
     def forget_table(self, table: _layout.Table) -> None:
         """Frees gradients."""
@@ -338,16 +346,12 @@ class Managed:
         self._saved.clear()
         self._shown.clear()
 
-    def forget_gradients(self) -> None:
-        """Frees gradients that have not been handed over."""
-        for table in self._tables:
-            self.forget_table(table)
-
     # ------------------------------------------------------------------------------------------------
     # Saving and loading
 
     def _make_whole(self) -> None:
         """Gives every parameter a copy of its values, in memory of its own."""
+        self._clock.require_readable("parameters are read")
         for table in self._tables:
             if self._waits_for_others:
                 self._job.wait(table.index)
@@ -367,6 +371,7 @@ class Managed:
         self._make_whole()
 
     def _before_load(self, *_: Any) -> None:
+        self._clock.require_no_gradients("load_state_dict")
         self._make_whole()
 
     def _after_load(self, *_: Any) -> None:

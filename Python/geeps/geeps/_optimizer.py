@@ -18,6 +18,7 @@ from ._job import Job
 from ._launch import Place
 from ._managed import Managed
 from ._resident import Resident
+from ._two_phase import TwoPhaseClock
 from .errors import ArgumentError, GeepsError
 
 _live: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -38,11 +39,9 @@ class Optimizer(torch.optim.Optimizer):
         options: dict[str, object],
         wait_timeout: float,
         threshold: int,
+        hold_gradients: bool | None,
     ) -> None:
         self._is_ready = False
-        self._held_scale: float | None = None
-        # Makes GradScaler announce itself, where it would go wrong silently.
-        self._step_supports_amp_scaling = place.world_size > 1
         super().__init__(inner.param_groups, inner.defaults)
         self.inner = inner
         self.param_groups = inner.param_groups
@@ -50,7 +49,7 @@ class Optimizer(torch.optim.Optimizer):
         self.model = model
         self.options = options
         self.place = place
-        self.has_all_gradients = place.world_size == 1 and options.get("memory") != "managed"
+        self.has_all_gradients = place.world_size == 1 and not self._is_managed
         _guards.require_free(inner)
         self.tables = _layout.tables(model, inner)
         device = _device.of(self.tables[0].members[0].parameter)
@@ -62,7 +61,7 @@ class Optimizer(torch.optim.Optimizer):
         layouts = [(table.name, table.count, rule) for table, rule in zip(self.tables, rules, strict=True)]
         try:
             self._job = Job(options, layouts, wait_timeout, device)
-            self._memory = self._make_memory(threshold)
+            self._memory = self._make_memory(threshold, hold_gradients)
             try:
                 self._start()
             except BaseException:
@@ -75,11 +74,19 @@ class Optimizer(torch.optim.Optimizer):
         self._is_ready = True
         _live.add(self)
 
-    def _make_memory(self, threshold: int) -> Resident | Managed:
+    def _make_memory(self, threshold: int, hold_gradients: bool | None) -> Resident | Managed:
         waits_for_others = self.place.world_size > 1
-        if self.options.get("memory") != "managed":
+        if not self._is_managed:
+            self._clock = TwoPhaseClock(self._job, self.tables, waits_for_others, False)
             return Resident(self._job, self.tables, waits_for_others)
-        return Managed(self.model, self._job, self.tables, threshold, waits_for_others, self._tell_changes)
+        self._clock = TwoPhaseClock(self._job, self.tables, waits_for_others, hold_gradients)
+        return Managed(
+            self.model, self._job, self.tables, threshold, waits_for_others, self._tell_changes, self._clock
+        )
+
+    @property
+    def _is_managed(self) -> bool:
+        return self.options.get("memory") == "managed"
 
     # ------------------------------------------------------------------------------------------------
     # Steps
@@ -94,37 +101,49 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if getattr(self, "grad_scale", None) is not None:
-            raise ArgumentError(
-                "torch.amp.GradScaler across processes is not supported: each would skip other steps than the rest; "
-                "torch.autocast with bfloat16 needs no scaler"
-            )
-        if self._held_scale is None:
+        if not self._clock.is_added_up:
             self._hand_over(in_two_phases=False)
-        else:
-            self._job.call("geeps_clock_finish", self._held_scale, 0)
-            self._held_scale = None
+        if self._clock.is_begun:
+            self._clock.finish()
+        self._clock.end_step()
         self._memory.refresh()
         return loss
 
     def _hand_over(self, in_two_phases: bool) -> None:
         self._tell_changes()
         self._memory.prepare()
-        if in_two_phases:
-            self._job.call("geeps_clock_begin")
+        if in_two_phases and not self._clock.is_begun:
+            self._clock.begin()
         self._memory.send()
         self._job.clock()
 
+    @torch.no_grad()
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Frees the gradients; those that ``clip_grad_norm_`` has handed over are dropped."""
-        self._drop_held()
+        """Frees the gradients; those that have been handed over are dropped.
+
+        Raises:
+            ArgumentError: with managed memory that does not hold gradients, between ``backward`` and ``step``.
+        """
+        self._clock.require_droppable()
+        # First, so that what is left of a backward pass that failed does not leave any more.
         super().zero_grad(set_to_none)
+        self._drop_held()
+        self._clock.dropped_norm = None
 
     def _drop_held(self) -> None:
-        if self._held_scale is not None:
-            self._held_scale = None
-            self._job.call("geeps_clock_finish", 0.0, 1)
-            self._memory.refresh()
+        """Every process does, or none: what has been added up is dropped."""
+        if not self._clock.is_begun:
+            return
+        if not self._clock.is_added_up:
+            self._clock.demand("zero_grad between backward and step")
+            self._add_up()
+        self._clock.finish(discard=True)
+        self._memory.refresh()
+
+    def _add_up(self) -> None:
+        """Hands over the gradients, and lets the keepers wait for ``step`` with those of all processes."""
+        self._hand_over(in_two_phases=True)
+        self._clock.add_up()
 
     def _tell_changes(self) -> None:
         """Passes on what schedulers have changed in ``param_groups``."""
@@ -144,11 +163,13 @@ class Optimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The state as the attached optimizer would save it; every process calls it."""
+        self._clock.require_readable("state_dict")
         self._pull_state()
         return self.inner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the state that an optimizer of the same kind, attached or not, has saved; every process calls it."""
+        self._clock.require_readable("load_state_dict")
         self.inner.load_state_dict(state_dict)
         self.param_groups = self.inner.param_groups
         self.state = self.inner.state
@@ -218,10 +239,8 @@ class Optimizer(torch.optim.Optimizer):
 
         Call it where ``torch.nn.utils.clip_grad_norm_`` would stand, between ``backward`` and ``step``.
         """
-        if self.place.world_size > 1 and self.options.get("memory") != "managed":
-            return self._clip_everywhere(max_norm, norm_type, error_if_nonfinite)
         if not self.has_all_gradients:
-            raise ArgumentError("clip_grad_norm_ with managed memory is not built yet: gradients leave during backward")
+            return self._clip_everywhere(max_norm, norm_type, error_if_nonfinite)
         with _guards.allowed():
             return torch.nn.utils.clip_grad_norm_(
                 [member.parameter for table in self.tables for member in table.members],
@@ -234,16 +253,49 @@ class Optimizer(torch.optim.Optimizer):
     def _clip_everywhere(self, max_norm: float, norm_type: float, error_if_nonfinite: bool) -> torch.Tensor:
         """Adds the gradients of all processes up, and lets the keepers wait for ``step`` with what they have."""
         if norm_type != 2:
-            raise ArgumentError(f"norm type {norm_type}: across processes GeePS clips by the 2-norm")
-        self._drop_held()
-        self._hand_over(in_two_phases=True)
-        norm = self._job.gradient_norm()
-        # Gradients that are not finite make of the parameters what they make of them in torch: nothing good.
-        self._held_scale = 1.0 if math.isnan(norm) else min(max_norm / (norm + 1e-6), 1.0)
+            raise ArgumentError(
+                f"norm type {norm_type}: across processes and with managed memory GeePS clips by the 2-norm"
+            )
+        norm = self._clock.dropped_norm
+        if norm is None:
+            self._prepare_norm("clip_grad_norm_")
+            norm = self._clock.clip(max_norm)
         if error_if_nonfinite and not math.isfinite(norm):
             self._drop_held()
             raise RuntimeError(f"the norm of the gradients of all processes is {norm}, so they cannot be clipped")
         return torch.tensor(norm, device=self._job.device.torch)
+
+    def _prepare_norm(self, what: str) -> None:
+        if self._is_managed:
+            self._clock.demand(what)
+        else:
+            # ``grad`` is still there, and more may have come to it.
+            self._drop_held()
+        if not self._clock.is_added_up:
+            self._add_up()
+
+    @torch.no_grad()
+    def _unscale(self, inverse_scale: float, is_infinite_here: Callable[[], bool]) -> bool:
+        """For GradScaler: whether the gradients of some process are not finite, the same answer in every process.
+
+        In managed memory, what the keepers have added up is scaled when they step; elsewhere ``is_infinite_here`` scales
+        and looks at ``grad``.
+        """
+        if not self._is_managed:
+            # Of an iteration whose step was skipped.
+            self._drop_held()
+            is_infinite = self._job.sum("gradients that are not finite", float(is_infinite_here())) > 0
+            # Clipping what will be skipped would let the keepers wait for a step that does not come.
+            self._clock.dropped_norm = math.inf if is_infinite else None
+            return is_infinite
+        self._prepare_norm("GradScaler")
+        self._clock.scale(inverse_scale)
+        if math.isfinite(self._clock.norm):
+            return False
+        # The scaler will skip the step, and the next forward pass wants values.
+        self._clock.drop_not_finite()
+        self._memory.refresh()
+        return True
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refused: tables are agreed on between all processes when the model is attached."""
@@ -279,6 +331,8 @@ class Optimizer(torch.optim.Optimizer):
             self._buffers.remove()
         try:
             with torch.no_grad():
+                if self._clock.is_added_up:
+                    self._clock.finish(discard=True)
                 self._memory.close()
         finally:
             self._job.close(timeout)

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from . import _device, _layout
 from ._library import Access, PlanReport, check, library
 from ._managed import Managed
+from ._two_phase import TwoPhaseClock
 
 _READ, _END_READ, _UPDATE, _END_UPDATE, _LOCAL, _END_LOCAL, _CLOCK = range(7)
 
@@ -139,7 +140,8 @@ def plan(
         inputs = tree_map(_fake_tensor, example_input)
         trained = [parameter for parameter in fake.parameters() if parameter.requires_grad]
         tables = _layout.tables(fake, torch.optim.SGD(trained, lr=1.0))
-        memory = Managed(fake, job, tables, offload_threshold, False, lambda: None)  # type: ignore[arg-type]
+        clock = TwoPhaseClock(job, tables, False, False)  # type: ignore[arg-type]
+        memory = Managed(fake, job, tables, offload_threshold, False, lambda: None, clock)  # type: ignore[arg-type]
         memory.start()
         output = fake(*inputs) if isinstance(inputs, tuple) else fake(inputs)
         total = loss(output) if loss else _sum(output)

@@ -60,9 +60,6 @@ class Resident:
                     member.parameter.data = _memory.view(self._job, address, member)
                 member.version = member.parameter._version
 
-    def forget_gradients(self) -> None:
-        """``grad`` is torch's."""
-
     def close(self) -> None:
         """Makes the parameters plain tensors."""
         for table in self._tables:
@@ -74,8 +71,8 @@ class Resident:
                 table.lease = 0
 
 
-def send_gradients(job: Job, table: _layout.Table) -> bool:
-    """Hands over what gradients the table's parameters have; whether there were any."""
+def send_gradients(job: Job, table: _layout.Table) -> None:
+    """Hands over what gradients the table's parameters have."""
     held = []
     for member in table.members:
         gradient = member.parameter.grad
@@ -86,7 +83,5 @@ def send_gradients(job: Job, table: _layout.Table) -> bool:
                 f"the gradient of {member.name} is sparse; GeePS takes dense ones (Embedding(sparse=False))"
             )
         held.append((_memory.in_layout(gradient, member), member))
-    if not held:
-        return False
-    job.update(table, held)
-    return True
+    if held:
+        job.update(table, held)

@@ -1,12 +1,16 @@
 """One of several processes: trains a model by DistributedDataParallel and by GeePS, and compares.
 
-usage: ddp_worker.py MODEL OPTIMIZER TOLERANCE [resident | managed | clip | hook]
+usage: ddp_worker.py MODEL OPTIMIZER TOLERANCE [WAY]
+
+WAY is "hook", or "resident" or "managed" with what happens to gradients after a hyphen: "clip", "scale" or
+"scale-and-clip".
 
 With tolerance 0 the bits must be equal.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -46,6 +50,38 @@ def train_clipped(model, optimizer, name: str, rank: int) -> list[float]:
     return results
 
 
+def train_scaled(model, optimizer, name: str, rank: int, clips: bool = False) -> list[float]:
+    """Losses, scales and norms of some steps, of which two have no finite gradient in one of the processes."""
+    results = []
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024, growth_interval=5)
+    for step in range(20):
+        torch.manual_seed(7000 + step)
+        # Parameters are used, and gradients freed, behind the optimizer's back too.
+        (model if step % 2 else optimizer).zero_grad()
+        loss = models.loss_of(model, *models.batch(name, step, rank))
+        spoilt = {4: (1, float("inf")), 9: (0, float("nan"))}.get(step)
+        scaler.scale(loss * (spoilt[1] if spoilt and spoilt[0] == rank else 1)).backward()
+        if clips:
+            scaler.unscale_(optimizer)
+            clip = getattr(optimizer, "clip_grad_norm_", None)
+            norm = clip(0.5) if clip else torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            assert norm.isfinite() == (spoilt is None)
+            results.append(norm.item() if spoilt is None else 0.0)
+        scaler.step(optimizer)
+        before = scaler.get_scale()
+        scaler.update()
+        assert (scaler.get_scale() < before) == (spoilt is not None), (step, before, scaler.get_scale())
+        results += [loss.item(), scaler.get_scale()]
+    return results
+
+
+RUNS = {
+    "clip": train_clipped,
+    "scale": train_scaled,
+    "scale-and-clip": functools.partial(train_scaled, clips=True),
+}
+
+
 def compare_hook(name: str, optimizer: str, expected: list[float], theirs: torch.nn.Module, rank: int) -> None:
     """DistributedDataParallel whose gradients travel through GeePS."""
     ours, plain = models.plain(name, optimizer, seed=1 + rank)
@@ -68,7 +104,8 @@ def compare(name: str, optimizer: str, tolerance: float, way: str) -> None:
     # Every rank begins elsewhere: both must take rank 0's.
     theirs, plain = models.plain(name, optimizer, seed=1 + rank)
     parallel = torch.nn.parallel.DistributedDataParallel(theirs)
-    run = train_clipped if way == "clip" else models.train
+    memory, _, gradients = way.partition("-")
+    run = RUNS.get(gradients, models.train)
     expected = run(parallel, plain, name, rank=rank)
     if way == "hook":
         return compare_hook(name, optimizer, expected, theirs, rank)
@@ -76,7 +113,7 @@ def compare(name: str, optimizer: str, tolerance: float, way: str) -> None:
     attached = geeps.attach(
         ours,
         models.OPTIMIZERS[optimizer](ours.parameters()),
-        memory="managed" if way == "managed" else "resident",
+        memory=memory,
         offload_threshold=256,
     )
     losses = run(ours, attached, name, rank=rank)

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+MEMORY = pytest.mark.parametrize("memory", ["resident", "managed"])
 HERE = pathlib.Path(__file__).parent
 
 
@@ -79,8 +80,21 @@ def test_the_hook_of_ddp_gives_its_bits() -> None:
     assert_same_weights(result, 2)
 
 
-def test_two_processes_clip_by_the_norm_of_all() -> None:
-    result = torchrun(2, "ddp_worker.py", "lm", "momentum", "1e-5", "clip")
+@MEMORY
+def test_two_processes_clip_by_the_norm_of_all(memory: str) -> None:
+    result = torchrun(2, "ddp_worker.py", "lm", "momentum", "1e-5", f"{memory}-clip")
+    assert_same_weights(result, 2)
+
+
+@MEMORY
+def test_a_scaler_skips_the_same_steps_in_all_processes(memory: str) -> None:
+    result = torchrun(2, "ddp_worker.py", "lm", "momentum", "0", f"{memory}-scale")
+    assert_same_weights(result, 2)
+
+
+@MEMORY
+def test_gradients_that_are_scaled_and_clipped(memory: str) -> None:
+    result = torchrun(2, "ddp_worker.py", "lm", "momentum", "1e-5", f"{memory}-scale-and-clip")
     assert_same_weights(result, 2)
 
 

@@ -252,50 +252,6 @@ def test_weights_written_in_place_are_noticed() -> None:
     compare("resident", models.CNN, step)
 
 
-def test_one_process_clips_as_torch() -> None:
-    def step(model: nn.Module, opt: torch.optim.Optimizer, number: int) -> None:
-        opt.zero_grad()
-        models.loss_of(model, *models.batch("cnn", number)).backward()
-        if isinstance(opt, geeps.Optimizer) and number % 2:
-            norm = opt.clip_grad_norm_(0.5)
-        else:
-            norm = nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-        assert norm > 0.5
-        opt.step()
-
-    compare("resident", models.CNN, step)
-
-
-def test_torchs_clipping_fails_where_gradients_are_not_torchs() -> None:
-    model = models.build("cnn")
-    attached = attach(model, "managed")
-    models.loss_of(model, *models.batch("cnn", 0)).backward()
-    with pytest.raises(geeps.ArgumentError, match=r"opt.clip_grad_norm_\(max_norm\)"):
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    with pytest.raises(geeps.ArgumentError, match="clip_grad_value_"):
-        nn.utils.clip_grad_value_(model.parameters(), 1.0)
-    attached.step()
-
-
-def test_grad_scaler_skips_steps_as_torch() -> None:
-    def make_step() -> Step:
-        scalers: dict[int, torch.amp.GradScaler] = {}
-
-        def step(model: nn.Module, opt: torch.optim.Optimizer, number: int) -> None:
-            scaler = scalers.setdefault(id(opt), torch.amp.GradScaler("cpu", init_scale=1024, growth_interval=3))
-            opt.zero_grad()
-            loss = models.loss_of(model, *models.batch("cnn", number))
-            scaler.scale(loss * (float("inf") if number == 3 else 1)).backward()
-            scaler.step(opt)
-            before = scaler.get_scale()
-            scaler.update()
-            assert (scaler.get_scale() < before) == (number == 3)
-
-        return step
-
-    compare("resident", models.CNN, make_step())
-
-
 def test_a_closure_is_called_with_gradients() -> None:
     def step(model: nn.Module, opt: torch.optim.Optimizer, number: int) -> None:
         def closure() -> torch.Tensor:
