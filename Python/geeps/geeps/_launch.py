@@ -36,9 +36,12 @@ def detect(environment: Mapping[str, str] = os.environ) -> Place:
     >>> detect({}).world_size
     1
     """
+    # Empty is not set: templates of jobs leave such.
+    environment = {name: value for name, value in environment.items() if value}
     places = [place for place in (reader(environment) for reader in _READERS) if place]
     if not places:
-        _warn_about_batch_scripts(environment)
+        _refuse_parts(environment)
+        _warn_about_lonely_parts(environment)
         return Place()
     first = places[0]
     if not 0 <= first.rank < first.world_size:
@@ -46,24 +49,45 @@ def detect(environment: Mapping[str, str] = os.environ) -> Place:
             f"{first.source} says rank {first.rank} of {first.world_size}: ranks go from 0 to "
             f"{first.world_size - 1}"
         )
-    # Open MPI's ranks carry the values of its daemons under Slurm's names; that is no disagreement.
-    for other in places[1:]:
-        if other.world_size != first.world_size and first.source != "Open MPI":
-            warnings.warn(
-                f"{first.source} says that the job has {first.world_size} processes, {other.source} "
-                f"{other.world_size}; GeePS goes by {first.source}",
-                stacklevel=2,
-            )
+    _warn_about_disagreements(first, places[1:], environment)
+    given = environment.get("GEEPS_RENDEZVOUS")
+    if given and first.world_size > 1:
+        return dataclasses.replace(first, rendezvous=given, store_port=None)
     return first
 
 
-def _number(environment: Mapping[str, str], name: str) -> int:
+def _warn_about_disagreements(first: Place, others: list[Place], environment: Mapping[str, str]) -> None:
+    # torchrun may run inside any other launcher, once a machine.
+    if first.source == "torchrun" and "TORCHELASTIC_RUN_ID" in environment:
+        return
+    for other in others:
+        # Open MPI's ranks carry the values of its daemons under Slurm's names; that is no disagreement.
+        if (first.source, other.source) == ("Open MPI", "Slurm"):
+            continue
+        if other.world_size != first.world_size:
+            warnings.warn(
+                f"{first.source} says that the job has {first.world_size} processes, {other.source} "
+                f"{other.world_size}; GeePS goes by {first.source}",
+                stacklevel=3,
+            )
+        elif other.rank != first.rank:
+            warnings.warn(
+                f"{first.source} says that this is rank {first.rank}, {other.source} {other.rank}; GeePS goes by "
+                f"{first.source}",
+                stacklevel=3,
+            )
+
+
+def _number(environment: Mapping[str, str], name: str, least: int = 0) -> int:
     try:
-        return int(environment[name])
+        number = int(environment[name])
     except KeyError:
         raise ArgumentError(f"{name} is not set, other variables of the same launcher are") from None
     except ValueError:
         raise ArgumentError(f"{name} is '{environment[name]}', expected an integer") from None
+    if number < least:
+        raise ArgumentError(f"{name} is {number}, expected an integer of {least} or more")
+    return number
 
 
 def _master(environment: Mapping[str, str]) -> str:
@@ -71,9 +95,9 @@ def _master(environment: Mapping[str, str]) -> str:
 
 
 def _geeps(environment: Mapping[str, str]) -> Place | None:
-    if "GEEPS_RANK" not in environment and "GEEPS_WORLD_SIZE" not in environment:
+    if "GEEPS_RANK" not in environment:
         return None
-    world_size = _number(environment, "GEEPS_WORLD_SIZE")
+    world_size = _number(environment, "GEEPS_WORLD_SIZE", 1)
     rendezvous = environment.get("GEEPS_RENDEZVOUS")
     if world_size > 1 and not rendezvous:
         raise ArgumentError(
@@ -91,7 +115,7 @@ def _torchrun(environment: Mapping[str, str]) -> Place | None:
     has_store = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     return Place(
         _number(environment, "RANK"),
-        _number(environment, "WORLD_SIZE"),
+        _number(environment, "WORLD_SIZE", 1),
         None if has_store or port is None else f"{_master(environment)}:{port + 1}",
         "torchrun",
         _master(environment),
@@ -105,7 +129,7 @@ def _open_mpi(environment: Mapping[str, str]) -> Place | None:
     return _by_hash(
         environment,
         _number(environment, "OMPI_COMM_WORLD_RANK"),
-        _number(environment, "OMPI_COMM_WORLD_SIZE"),
+        _number(environment, "OMPI_COMM_WORLD_SIZE", 1),
         "Open MPI",
         environment.get("PMIX_NAMESPACE", ""),
     )
@@ -117,25 +141,71 @@ def _pmi(environment: Mapping[str, str]) -> Place | None:
     return _by_hash(
         environment,
         _number(environment, "PMI_RANK"),
-        _number(environment, "PMI_SIZE"),
+        _number(environment, "PMI_SIZE", 1),
         "PMI",
         environment.get("PMI_JOBID", ""),
     )
 
 
 def _slurm(environment: Mapping[str, str]) -> Place | None:
-    # In a batch script without srun SLURM_PROCID is there too, and the others never come.
-    if "SLURM_STEP_ID" not in environment or "SLURM_PROCID" not in environment:
+    if not _is_in_slurm_step(environment) or "SLURM_PROCID" not in environment:
         return None
+    size = next((name for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS") if name in environment), "SLURM_NTASKS")
     hosts = expand_hosts(environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", "")))
     master = environment.get("MASTER_ADDR", hosts[0] if hosts else "127.0.0.1")
     port = 15000 + int(environment.get("SLURM_JOB_ID", "0")[-4:])
     return Place(
         _number(environment, "SLURM_PROCID"),
-        _number(environment, "SLURM_NTASKS"),
+        _number(environment, size, 1),
         f"{master}:{environment.get('MASTER_PORT', port)}",
         "Slurm",
         master,
+    )
+
+
+def _is_in_slurm_step(environment: Mapping[str, str]) -> bool:
+    """Whether ``srun`` has started this process: in a batch script there is a SLURM_PROCID too, and the others never come."""
+    step = environment.get("SLURM_STEP_ID", "")
+    return step.isdecimal() and int(step) < _FIRST_SPECIAL_STEP
+
+
+def _kubeflow(environment: Mapping[str, str]) -> Place | None:
+    """Where Python is the command of a TrainJob's pods, in place of torchrun."""
+    if "PET_NNODES" not in environment or "PET_NODE_RANK" not in environment:
+        return None
+    count = environment.get("PET_NPROC_PER_NODE", "")
+    if count.isdecimal() and int(count) > 1:
+        raise ArgumentError(
+            f"PET_NPROC_PER_NODE is {count}, but this is the only process of its pod: set numProcPerNode to 1, or start "
+            "the script by torchrun"
+        )
+    world_size = _number(environment, "PET_NNODES", 1)
+    if world_size > 1 and "PET_MASTER_ADDR" not in environment and "GEEPS_RENDEZVOUS" not in environment:
+        raise ArgumentError("PET_MASTER_ADDR is not set, other variables of the same launcher are")
+    master = environment.get("PET_MASTER_ADDR", "127.0.0.1")
+    port = environment.get("PET_MASTER_PORT", _DEFAULT_PORT)
+    return Place(
+        _number(environment, "PET_NODE_RANK"), world_size, f"{master}:{port}", "Kubeflow Trainer", master
+    )
+
+
+def _indexed_job(environment: Mapping[str, str]) -> Place | None:
+    """A pod of a Kubernetes job that says of how many."""
+    if "JOB_COMPLETION_INDEX" not in environment or "GEEPS_WORLD_SIZE" not in environment:
+        return None
+    world_size = _number(environment, "GEEPS_WORLD_SIZE", 1)
+    if world_size > 1 and not environment.keys() & {"GEEPS_RENDEZVOUS", "MASTER_ADDR"}:
+        raise ArgumentError(
+            f"GEEPS_RENDEZVOUS is not set but GEEPS_WORLD_SIZE is {world_size}: it says where rank 0 listens, such as "
+            "job-0.service:29500"
+        )
+    port = environment.get("MASTER_PORT", _DEFAULT_PORT)
+    return Place(
+        _number(environment, "JOB_COMPLETION_INDEX"),
+        world_size,
+        f"{_master(environment)}:{port}",
+        "Kubernetes indexed job",
+        _master(environment),
     )
 
 
@@ -145,15 +215,32 @@ def _by_hash(environment: Mapping[str, str], rank: int, size: int, source: str, 
     return Place(rank, size, f"{_master(environment)}:{port}", source, _master(environment))
 
 
-_READERS = (_geeps, _torchrun, _open_mpi, _pmi, _slurm)
+#: In the order in which they are believed: torchrun runs inside srun, and under salloc mpirun every rank carries the
+#: Slurm variables of its daemon.
+_READERS = (_geeps, _torchrun, _open_mpi, _pmi, _slurm, _kubeflow, _indexed_job)
+_DEFAULT_PORT = "29500"
+#: From here on a step's number means a batch script, an interactive shell or the like.
+_FIRST_SPECIAL_STEP = 0xFFFF_FFF0
 
 
-def _warn_about_batch_scripts(environment: Mapping[str, str]) -> None:
-    tasks = environment.get("SLURM_NTASKS", "1")
-    if "SLURM_PROCID" in environment and tasks != "1":
+def _refuse_parts(environment: Mapping[str, str]) -> None:
+    if "GEEPS_WORLD_SIZE" in environment:
+        raise ArgumentError("GEEPS_RANK is not set but GEEPS_WORLD_SIZE is: set both and GEEPS_RENDEZVOUS, or none")
+
+
+def _warn_about_lonely_parts(environment: Mapping[str, str]) -> None:
+    if "JOB_COMPLETION_INDEX" in environment:
         warnings.warn(
-            f"this looks like a Slurm batch script of {tasks} tasks without srun; this process trains alone. "
-            "Start it by `srun python ...`",
+            f"JOB_COMPLETION_INDEX is {environment['JOB_COMPLETION_INDEX']}, but without GEEPS_WORLD_SIZE this process "
+            "trains alone",
+            stacklevel=3,
+        )
+    # With --nodes alone nobody says how many tasks there are.
+    counts = [(name, environment[name]) for name in ("SLURM_NTASKS", "SLURM_NNODES") if environment.get(name, "1") != "1"]
+    if "SLURM_JOB_ID" in environment and not _is_in_slurm_step(environment) and counts:
+        warnings.warn(
+            f"this looks like a Slurm batch script without srun ({counts[0][0]} is {counts[0][1]}); this process trains "
+            "alone. Start it by `srun python ...`",
             stacklevel=3,
         )
 
