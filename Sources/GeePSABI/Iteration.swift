@@ -98,6 +98,16 @@ public func geeps_update(
     }
 }
 
+/// Lets updates leave beside the rest of the iteration.
+@c @implementation
+public func geeps_send_ahead(_ job: OpaquePointer!, _ table: UInt32) -> Int32 {
+    call(job) { (job) throws(ABIError) in
+        let node = try job.joined(for: "geeps_send_ahead")
+        _ = try job.table(table)
+        node.client.sendAhead(Int(table))
+    }
+}
+
 /// Ends an iteration.
 @c @implementation
 public func geeps_clock(_ job: OpaquePointer!, _ tick: UnsafeMutablePointer<UInt64>!) -> Int32 {

@@ -208,6 +208,12 @@ public final class Client: Sendable {
         return try manager.local(batch, fetch: fetch)
     }
 
+    /// Lets the planned iteration's updates of `table` leave now, though its rows are lent in place.
+    ///
+    /// What is lent does not change until it is given back, which must be before `clock`: fresh rows wait for it, and
+    /// rows of other tables may wait behind them. Does nothing where more updates may come, or nothing is lent.
+    public func sendAhead(_ table: TableIndex) { manager.sendAhead(table) }
+
     /// Ends the iteration; never waits, unless it was not the planned one and memory is managed: it is then laid
     /// out anew.
     ///

@@ -67,6 +67,8 @@ final class Store: ParameterStore {
     }
 
     func close() {
+        // Goodbyes come behind rows that wait.
+        for table in tables { table.takeRows() }
         for lane in lanes { lane.close() }
     }
 
@@ -124,6 +126,10 @@ final class Store: ParameterStore {
     {
         try tables[table].log(tick: tick.count, isOverwritten: isOverwritten)
     }
+
+    func holdRows(of table: TableIndex) { tables[table].holdRows() }
+
+    func takeRows(of table: TableIndex) { tables[table].takeRows() }
 
     func raiseClock(of table: TableIndex) {
         for lane in lanes { lane.commit(table: table) }

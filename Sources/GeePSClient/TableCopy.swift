@@ -1,6 +1,7 @@
 internal import GeePSCore
 internal import GeePSDevice
 internal import GeePSMemory
+import Synchronization
 
 /// A worker's copy of one table: the cached rows, their age, and the log of updates on their way out.
 final class TableCopy: @unchecked Sendable {
@@ -24,6 +25,8 @@ final class TableCopy: @unchecked Sendable {
     private let rowsLock = SharedLock()
     private let signal = Signal()
     private var state: State
+    // The same as `state.holdsRows`, to look at without the lock.
+    private let holdsRows = Atomic(false)
 
     private struct State {
         // By block of the table: age of the cached rows (nil: none yet), last own tick the keeper has.
@@ -35,6 +38,7 @@ final class TableCopy: @unchecked Sendable {
         var version: UInt64 = 0
         var logs: [Log] = []
         var failure: AccessError?
+        var holdsRows = false
         var waiters = 0
         var waits = WaitCounters()
     }
@@ -116,12 +120,13 @@ final class TableCopy: @unchecked Sendable {
 
     /// Writes fresh rows of block number `block` of this table to the cache; `note` makes them visible.
     ///
-    /// A block has one puller; those of different blocks write at once.
+    /// A block has one puller; those of different blocks write at once. Waits while rows are held.
     func store(_ payload: UnsafeRawBufferPointer, block: Int) {
         guard let source = payload.baseAddress else { return }
         let first = blocks[block].rows.lowerBound * layout.rowWidth
         let values = source.assumingMemoryBound(to: Float.self)
         let count = payload.count / MemoryLayout<Float>.stride
+        waitWhileHeld()
         rowsLock.withSharedLock {
             // Bounded by copies under way. A failed one shows where the rows are used.
             try? rowsAreRead?.wait()
@@ -131,6 +136,28 @@ final class TableCopy: @unchecked Sendable {
             mirrorCopies[block] = mirror.update(
                 from: cache.floats + first, byteOffset: first * MemoryLayout<Float>.stride,
                 byteCount: payload.count)
+        }
+    }
+
+    /// Rows that arrive wait from now on.
+    func holdRows() { setHeld(true) }
+
+    /// They wait no more.
+    func takeRows() { setHeld(false) }
+
+    private func setHeld(_ isHeld: Bool) {
+        signal.withLock {
+            state.holdsRows = isHeld
+            holdsRows.store(isHeld, ordering: .releasing)
+            if !isHeld { signal.wakeAll() }
+        }
+    }
+
+    /// Ends with the application's step; `fail` and the store's `close` end it too.
+    private func waitWhileHeld() {
+        guard holdsRows.load(ordering: .acquiring) else { return }
+        signal.withLock {
+            while state.holdsRows, state.failure == nil { _ = signal.wait() }
         }
     }
 

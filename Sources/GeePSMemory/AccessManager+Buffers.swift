@@ -11,12 +11,13 @@ extension AccessManager {
         case .none: break
         }
         let table = batches[lease.batch].table
-        let mustRaise = signal.withLock {
+        let (mustRaise, mustTake) = signal.withLock {
             state.inPlaceReads[table] -= 1
-            guard state.inPlaceReads[table] == 0, state.clockWaits[table] else { return false }
-            state.clockWaits[table] = false
-            return true
+            guard state.inPlaceReads[table] == 0 else { return (false, false) }
+            defer { (state.clockWaits[table], state.isSentAhead[table]) = (false, false) }
+            return (state.clockWaits[table], state.isSentAhead[table])
         }
+        if mustTake { store.takeRows(of: table) }
         if mustRaise { raiseClock(of: table) }
     }
 

@@ -48,6 +48,8 @@ public final class AccessManager: @unchecked Sendable {
         var inPlaceReads: [Int]
         var clockWaits: [Bool]
         var clockRaised: [Bool]
+        // By table: its updates have left though its rows are lent, which therefore do not change yet.
+        var isSentAhead: [Bool]
         var counters = AccessCounters()
         // What a buffer that came back could not say itself.
         var failure: AccessError?
@@ -82,7 +84,8 @@ public final class AccessManager: @unchecked Sendable {
         state = State(
             tick: firstTick, inPlaceReads: Array(repeating: 0, count: tables.count),
             clockWaits: Array(repeating: false, count: tables.count),
-            clockRaised: Array(repeating: false, count: tables.count), staleness: staleness)
+            clockRaised: Array(repeating: false, count: tables.count),
+            isSentAhead: Array(repeating: false, count: tables.count), staleness: staleness)
         reclaimer = Reclaimer { [unowned self] work throws(AccessError) in try perform(work) }
     }
 
@@ -267,11 +270,34 @@ public final class AccessManager: @unchecked Sendable {
             lease: Lease(batch: batch.id, memory: .none, isTraced: true), manager: self)
     }
 
+    /// Lets the planned iteration's updates of `table` leave now, though its rows are lent in place.
+    ///
+    /// What is lent does not change until it is given back, which must be before `clock`. Does nothing where more
+    /// updates may come, or nothing is lent: the updates then leave by themselves.
+    public func sendAhead(_ table: TableIndex) {
+        let mustRaise = signal.withLock {
+            guard state.clockWaits[table] else { return false }
+            state.clockWaits[table] = false
+            state.isSentAhead[table] = true
+            return true
+        }
+        guard mustRaise else { return }
+        store.holdRows(of: table)
+        raiseClock(of: table)
+    }
+
     /// Ends the iteration; waits only where it was not the planned one and managed memory is laid out anew.
     ///
     /// Tables not yet committed are committed.
     @discardableResult
     public func clock() -> Tick {
+        if let table = signal.withLock({ state.isSentAhead.firstIndex(of: true) }) {
+            keep(
+                AccessError(
+                    .protocolViolation,
+                    "the updates of table \(tables[table].name) were sent ahead while its rows were lent, and "
+                        + "these were not given back before the clock"))
+        }
         let replanned = tracker.clock()
         if replanned != nil { abandonPlacement() }
         for table in tables.indices where !hasRaised(table) { requestClock(of: table) }

@@ -45,6 +45,14 @@ public protocol ParameterStore: AnyObject, Sendable {
     func log(of table: TableIndex, tick: Tick, isOverwritten: Bool) throws(AccessError)
         -> UnsafeMutablePointer<Float>
 
+    /// Lets rows of `table` that arrive wait until `takeRows`, so that those which are lent do not change.
+    ///
+    /// Rows of other tables may wait behind them.
+    func holdRows(of table: TableIndex)
+
+    /// Ends that.
+    func takeRows(of table: TableIndex)
+
     /// Raises the clock of `table`: the updates of its next tick are complete and may be sent.
     func raiseClock(of table: TableIndex)
 }

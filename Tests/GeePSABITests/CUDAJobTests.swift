@@ -240,7 +240,7 @@ private final class Caller {
         return values
     }
 
-    /// Trains as the tests do on the host; what is read last.
+    /// Trains as the tests do on the host, with `during` between the backward pass and the step; what is read last.
     func train(
         _ job: TestJob, steps: Int, during: (Int) throws -> Void = { _ in }
     ) throws -> [Float] {
@@ -249,12 +249,12 @@ private final class Caller {
             var (lease, address): (OpaquePointer?, UnsafePointer<Float>?) = (nil, nil)
             try check(geeps_read(job.handle, 0, &lease, &address, nil))
             values = try download(try #require(address), count: 3)
-            try during(step)
             guard step < steps else {
                 geeps_release(lease)
                 break
             }
             let gradient = try upload([Float(step), 1])
+            try during(step)
             let floats = gradient.address.assumingMemoryBound(to: Float.self)
             let pieces = [
                 geeps_piece(values: floats, offset: 0, count: 1),

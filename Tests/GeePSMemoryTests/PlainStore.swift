@@ -181,6 +181,10 @@ final class PlainStore: ParameterStore, @unchecked Sendable {
         }
     }
 
+    // Nothing is sent ahead here.
+    func holdRows(of table: TableIndex) {}
+    func takeRows(of table: TableIndex) {}
+
     func raiseClock(of table: TableIndex) {
         signal.withLock { raised[table] += 1 }
         arrivals.send(table)

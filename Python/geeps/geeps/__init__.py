@@ -35,6 +35,7 @@ def attach(
     staleness: int | str = 0,
     offload_threshold: int = 1 << 14,
     hold_gradients: bool | None = None,
+    overlap: bool | None = None,
     join_timeout: float = 60.0,
     wait_timeout: float = 300.0,
     transport: str = "auto",
@@ -58,6 +59,8 @@ def attach(
         hold_gradients: whether the keepers wait with each step until the norm of all gradients can be asked for (managed):
             for ``clip_grad_norm_``, GradScaler, and ``zero_grad`` between ``backward`` and ``step``. None: as the first
             iteration, which is held, had use for it. What is not held is stepped during the backward pass.
+        overlap: whether gradients leave during the backward pass (resident), so that they cannot be changed or dropped
+            between ``backward`` and ``step``. None: as the first iteration, in which they do not, had no use for that.
         join_timeout: seconds to wait for the other processes.
         wait_timeout: seconds after which a step that waits for others fails.
         transport: how processes exchange rows: auto, shm, unix or tcp.
@@ -92,4 +95,6 @@ def attach(
         raise ArgumentError(f"staleness={staleness!r} needs memory='resident', this is {memory!r}")
     if hold_gradients is not None and memory != "managed":
         raise ArgumentError(f"hold_gradients={hold_gradients} needs memory='managed', this is {memory!r}")
-    return Optimizer(model, optimizer, place, options, wait_timeout, offload_threshold, hold_gradients)
+    if overlap is not None and memory != "resident":
+        raise ArgumentError(f"overlap={overlap} needs memory='resident', this is {memory!r}")
+    return Optimizer(model, optimizer, place, options, wait_timeout, offload_threshold, hold_gradients, overlap)

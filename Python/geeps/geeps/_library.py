@@ -125,6 +125,7 @@ _FUNCTIONS = {
     "geeps_gradient_norm": [c_void_p, POINTER(c_double), c_double],
     "geeps_clock_finish": [c_void_p, c_double, c_int32],
     "geeps_update": [c_void_p, c_uint32, c_void_p, c_size_t],
+    "geeps_send_ahead": [c_void_p, c_uint32],
     "geeps_clock": [c_void_p, POINTER(c_uint64)],
     "geeps_set_learning_rate": [c_void_p, c_uint32, c_double],
     "geeps_set_rule": [c_void_p, c_uint32, POINTER(Rule)],

@@ -331,8 +331,9 @@ class Managed:
         for member in table.members:
             member.parameter.grad = None
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """Nobody can have written to parameters that are not there."""
+        return False
 
     def send(self) -> None:
         """Hands over what has not been yet."""

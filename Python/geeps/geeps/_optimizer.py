@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from . import _device, _guards, _layout, _memory, _rendezvous, _rules
+from ._ahead import Ahead
 from ._job import Job
 from ._launch import Place
 from ._managed import Managed
@@ -40,6 +41,7 @@ class Optimizer(torch.optim.Optimizer):
         wait_timeout: float,
         threshold: int,
         hold_gradients: bool | None,
+        overlap: bool | None,
     ) -> None:
         self._is_ready = False
         super().__init__(inner.param_groups, inner.defaults)
@@ -61,10 +63,11 @@ class Optimizer(torch.optim.Optimizer):
         layouts = [(table.name, table.count, rule) for table, rule in zip(self.tables, rules, strict=True)]
         try:
             self._job = Job(options, layouts, wait_timeout, device)
-            self._memory = self._make_memory(threshold, hold_gradients)
+            self._memory = self._make_memory(threshold, hold_gradients, overlap)
             try:
                 self._start()
             except BaseException:
+                self._ahead.close()
                 with contextlib.suppress(GeepsError):
                     self._job.close(1.0)
                 raise
@@ -74,11 +77,16 @@ class Optimizer(torch.optim.Optimizer):
         self._is_ready = True
         _live.add(self)
 
-    def _make_memory(self, threshold: int, hold_gradients: bool | None) -> Resident | Managed:
+    def _make_memory(
+        self, threshold: int, hold_gradients: bool | None, overlap: bool | None
+    ) -> Resident | Managed:
         waits_for_others = self.place.world_size > 1
         if not self._is_managed:
             self._clock = TwoPhaseClock(self._job, self.tables, waits_for_others, False)
-            return Resident(self._job, self.tables, waits_for_others)
+            memory = Resident(self._job, self.tables, waits_for_others, overlap, self._tell_changes)
+            self._ahead = memory.ahead
+            return memory
+        self._ahead = Ahead(self._job, [], False, lambda *_: None, lambda: None)
         self._clock = TwoPhaseClock(self._job, self.tables, waits_for_others, hold_gradients)
         return Managed(
             self.model, self._job, self.tables, threshold, waits_for_others, self._tell_changes, self._clock
@@ -110,8 +118,7 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     def _hand_over(self, in_two_phases: bool) -> None:
-        self._tell_changes()
-        self._memory.prepare()
+        self._ahead.end_backward(self._tell_changes() | self._memory.prepare())
         if in_two_phases and not self._clock.is_begun:
             self._clock.begin()
         self._memory.send()
@@ -125,6 +132,7 @@ class Optimizer(torch.optim.Optimizer):
             ArgumentError: with managed memory that does not hold gradients, between ``backward`` and ``step``.
         """
         self._clock.require_droppable()
+        self._ahead.drop()
         # First, so that what is left of a backward pass that failed does not leave any more.
         super().zero_grad(set_to_none)
         self._drop_held()
@@ -145,18 +153,24 @@ class Optimizer(torch.optim.Optimizer):
         self._hand_over(in_two_phases=True)
         self._clock.add_up()
 
-    def _tell_changes(self) -> None:
-        """Passes on what schedulers have changed in ``param_groups``."""
+    def _tell_changes(self) -> bool:
+        """Passes on what schedulers have changed in ``param_groups``; whether there was something."""
+        has_changed = False
         rules = [_rules.rule(self.inner, group) for group in self.param_groups]
+        numbers = [_rules.numbers(rule) for rule in rules]
         for index, table in enumerate(self.tables):
-            rule = rules[table.group]
-            if _rules.numbers(rule) != self._numbers[index]:
+            rule, numbers_now = rules[table.group], numbers[table.group]
+            if numbers_now != self._numbers[index]:
                 self._job.call("geeps_set_rule", index, ctypes.byref(rule))
-                self._numbers[index] = _rules.numbers(rule)
+                self._numbers[index] = numbers_now
                 self._rates[index] = rule.learning_rate
             elif rule.learning_rate != self._rates[index]:
                 self._job.call("geeps_set_learning_rate", index, rule.learning_rate)
                 self._rates[index] = rule.learning_rate
+            else:
+                continue
+            has_changed = True
+        return has_changed
 
     # ------------------------------------------------------------------------------------------------
     # State
@@ -164,12 +178,14 @@ class Optimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """The state as the attached optimizer would save it; every process calls it."""
         self._clock.require_readable("state_dict")
+        self._ahead.require_nothing_sent("state_dict between backward and step() reads what is not settled")
         self._pull_state()
         return self.inner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the state that an optimizer of the same kind, attached or not, has saved; every process calls it."""
         self._clock.require_readable("load_state_dict")
+        self._ahead.require_nothing_sent("load_state_dict between backward and step() would lose gradients")
         self.inner.load_state_dict(state_dict)
         self.param_groups = self.inner.param_groups
         self.state = self.inner.state
@@ -239,6 +255,8 @@ class Optimizer(torch.optim.Optimizer):
 
         Call it where ``torch.nn.utils.clip_grad_norm_`` would stand, between ``backward`` and ``step``.
         """
+        self._ahead.require_nothing_sent("clip_grad_norm_ needs all gradients")
+        self._ahead.stop()
         if not self.has_all_gradients:
             return self._clip_everywhere(max_norm, norm_type, error_if_nonfinite)
         with _guards.allowed():
@@ -282,6 +300,8 @@ class Optimizer(torch.optim.Optimizer):
         and looks at ``grad``.
         """
         if not self._is_managed:
+            self._ahead.require_nothing_sent("GradScaler needs all gradients")
+            self._ahead.stop()
             # Of an iteration whose step was skipped.
             self._drop_held()
             is_infinite = self._job.sum("gradients that are not finite", float(is_infinite_here())) > 0

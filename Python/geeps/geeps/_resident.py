@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from . import _layout, _memory
+from ._ahead import Ahead
 from ._job import Job
 from .errors import ArgumentError
 
@@ -12,17 +15,35 @@ from .errors import ArgumentError
 class Resident:
     """Where the parameters of an attached model are: always there."""
 
-    def __init__(self, job: Job, tables: list[_layout.Table], waits_for_others: bool) -> None:
+    def __init__(
+        self,
+        job: Job,
+        tables: list[_layout.Table],
+        waits_for_others: bool,
+        overlap: bool | None,
+        tell_changes: Callable[[], bool],
+    ) -> None:
         self._job = job
         self._tables = tables
         self._waits_for_others = waits_for_others
+
+        def before_first() -> None:
+            tell_changes()
+            self.prepare()
+
+        self.ahead = Ahead(job, tables, overlap, send_gradients, before_first)
 
     def start(self) -> None:
         """The keepers have initial values."""
         self.refresh()
 
-    def prepare(self) -> None:
-        """Tells the keepers what somebody else has written to parameters: an initialisation, a clamp, loaded weights."""
+    def prepare(self) -> bool:
+        """Tells the keepers what somebody else has written to parameters: an initialisation, a clamp, loaded weights.
+
+        Returns:
+            Whether there was something.
+        """
+        has_written = False
         for table in self._tables:
             is_changed = False
             for member in table.members:
@@ -34,13 +55,18 @@ class Resident:
                     is_changed = True
                 is_changed = is_changed or parameter._version != member.version
             if is_changed:
+                has_written = True
                 values = self._job.tensor(table.address, 4 * table.count, torch.float32, self._job).cpu()
                 self._job.call("geeps_write", table.index, values.data_ptr(), table.count)
+                for member in table.members:
+                    member.version = member.parameter._version
+        return has_written
 
     def send(self) -> None:
         """Hands over the gradients that are there, and gives back what is lent: the clock may go on."""
         for table in self._tables:
-            send_gradients(self._job, table)
+            if table.index not in self.ahead.sent:
+                send_gradients(self._job, table)
         for table in self._tables:
             if table.lease:
                 self._job.release(table.lease)
@@ -48,6 +74,7 @@ class Resident:
 
     def refresh(self) -> None:
         """Takes fresh values of every table."""
+        self.ahead.end_step()
         for table in self._tables:
             # Alone, a read never waits long; with others, Ctrl-C should end the wait.
             if self._waits_for_others:
@@ -62,6 +89,7 @@ class Resident:
 
     def close(self) -> None:
         """Makes the parameters plain tensors."""
+        self.ahead.close()
         for table in self._tables:
             for member in table.members:
                 copy = torch.empty_strided(member.shape, member.stride, device=member.parameter.device)

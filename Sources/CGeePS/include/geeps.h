@@ -207,6 +207,12 @@ typedef struct geeps_piece {
    zero. Several updates of one clock add up. Waits while older updates of the table are still on their way. */
 int32_t geeps_update(geeps *job, uint32_t table, const geeps_piece *pieces, size_t count);
 
+/* Lets this iteration's updates of `table` leave now, though its values are lent, where the plan has no more of them:
+   the optimiser then runs beside the rest of the iteration. What is lent does not change, and must be given back before
+   geeps_clock. Where there is no plan yet, or nothing is lent, it does nothing: the updates leave by themselves. Does not
+   wait. */
+int32_t geeps_send_ahead(geeps *job, uint32_t table);
+
 /* Ends the iteration: what was updated is sent, and the optimiser runs when all processes have. A table that
    was not updated keeps its values and its optimiser's state. `tick` (may be null) is the number of clocks
    done. Does not wait. */
