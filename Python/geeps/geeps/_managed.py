@@ -114,6 +114,8 @@ class Managed:
         self._on_forward = on_forward
         self._clock = clock
         self._owner = {id(member.parameter): (table, member) for table in tables for member in table.members}
+        # By member: what its parameter is while it is not in use.
+        self._absent = {id(member): self._absence(member) for table in tables for member in table.members}
         self._loans: list[weakref.ref[Loan] | None] = [None] * len(tables)
         # By table: how many running modules use it.
         self._users = [0] * len(tables)
@@ -172,7 +174,13 @@ class Managed:
 
     def _put_away(self, table: _layout.Table) -> None:
         for member in table.members:
-            member.parameter.data = torch.full((1,), torch.nan, device=self._device).expand(member.shape)
+            if member.count == 1:
+                # This one can be written to, unlike those whose values share one place; so it is never the same again.
+                self._absent[id(member)] = self._absence(member)
+            member.parameter.data = self._absent[id(member)]
+
+    def _absence(self, member: _layout.Member) -> torch.Tensor:
+        return torch.full((), torch.nan, device=self._device).expand(member.shape)
 
     @torch._dynamo.disable
     def _need(self, parameter: torch.nn.Parameter) -> None:
@@ -196,8 +204,9 @@ class Managed:
         if loan is not None:
             return loan
         self._clock.require_readable("a parameter is used")
-        # What computes no gradients, or is outside the model's own passes, is no part of the iteration that repeats.
-        is_planned = torch.is_grad_enabled() and (bool(self._frames) or torch._C._current_graph_task_id() != -1)
+        # What computes no gradients, or is outside the model's own passes, is no part of the iteration that repeats. In a
+        # backward pass gradients of gradients are not computed, so torch's mode says nothing there.
+        is_planned = torch._C._current_graph_task_id() != -1 or bool(self._frames) and torch.is_grad_enabled()
         if self._waits_for_others:
             self._job.wait(table.index)
         address, lease = self._job.read(table.index) if is_planned else self._job.peek(table.index)

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import geeps
-from geeps import _managed
+from geeps import _job, _managed
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
@@ -43,6 +43,40 @@ def test_a_parameter_that_is_not_in_use_is_nan() -> None:
     assert not model.first.weight.isnan().any()
     models.train(model, attached, "cnn", steps=1)
     assert all(p.isnan().all() for p in held)
+
+
+def test_a_parameter_of_one_value_stays_nan_when_it_is_written_to() -> None:
+    class Scaled(models.CNN):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * self.scale
+
+    model = Scaled()
+    attached = geeps.attach(model, models.OPTIMIZERS["sgd"](model.parameters()), memory="managed")
+    held = list(model.parameters())
+    scale = next(p for p in held if p.ndim == 0)
+    scale.data.fill_(7)
+    models.train(model, attached, "cnn", steps=1)
+    assert all(p.isnan().all() for p in held)
+    assert 1.9 < model.scale.item() < 2.1
+
+
+def test_all_reads_of_a_step_are_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.build("lm")
+    attached = geeps.attach(
+        model, models.OPTIMIZERS["sgd"](model.parameters()), memory="managed", offload_threshold=256
+    )
+    peeks: list[int] = []
+    peek = _job.Job.peek
+    monkeypatch.setattr(_job.Job, "peek", lambda job, table: peeks.append(table) or peek(job, table))
+    models.train(model, attached, "lm", steps=2)
+    assert peeks == []
+    with torch.no_grad():
+        model(models.batch("lm", 0)[0])
+    assert len(set(peeks)) == len(attached.tables)
 
 
 class LiveBytes(TorchDispatchMode):
