@@ -17,79 +17,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from . import _layout, _memory
 from ._job import Job
+from ._lent import Loan, Parameters, Place, Saved
 from ._resident import send_gradients
 from ._two_phase import TwoPhaseClock
-
-
-class Loan:
-    """A lease that ends when nobody refers to it any more: no tensor over the memory, no storage."""
-
-    def __init__(self, job: Job, lease: int, address: int, is_peeked: bool = False) -> None:
-        self.job = job
-        self.lease = lease
-        self.address = address
-        self._as_tensor = job.peeked if is_peeked else job.tensor
-
-    def __del__(self) -> None:
-        self.job.release(self.lease)
-
-    def tensor(self, offset: int, byte_count: int, dtype: torch.dtype) -> torch.Tensor:
-        """Lent bytes as a flat tensor; it keeps the loan."""
-        return self._as_tensor(self.address + offset, byte_count, dtype, self)
-
-
-class _Parameters(dict):
-    """A module's parameters, which are fetched when somebody asks for one by name."""
-
-    fetch: Callable[[torch.nn.Parameter], None]
-
-    @torch._dynamo.disable
-    def __getitem__(self, name: str) -> torch.nn.Parameter | None:
-        parameter = dict.__getitem__(self, name)
-        if parameter is not None:
-            self.fetch(parameter)
-        return parameter
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (dict(self.items()),)
-
-
-class _Saved:
-    """What autograd keeps instead of a tensor."""
-
-    __slots__ = ("source", "offset", "shape", "stride", "dtype", "tensor", "__weakref__")
-
-    def __init__(self, source: _layout.Member | _Place, tensor: torch.Tensor, offset: int) -> None:
-        self.source = source
-        self.offset = offset
-        self.shape = tensor.shape
-        self.stride = tensor.stride()
-        self.dtype = tensor.dtype
-        # Kept from the first use on, so that a graph that is retained finds it again.
-        self.tensor: torch.Tensor | None = None
-
-
-class _Place:
-    """An activation's bytes in local data."""
-
-    def __init__(self, job: Job, local: int, byte_count: int) -> None:
-        self.job = job
-        self.local = local
-        self.byte_count = byte_count
-        self.flat: torch.Tensor | None = None
-
-    def fetch(self) -> torch.Tensor:
-        """The bytes; on the device from now on, until nobody needs them."""
-        if self.flat is None:
-            address, lease = self.job.get_local(self.local)
-            self.flat = Loan(self.job, lease, address).tensor(0, self.byte_count, torch.uint8)
-        return self.flat
-
-    def __del__(self) -> None:
-        # A pass without a backward. What is put must also be fetched: otherwise the plan that is made of this
-        # iteration would throw the bytes away, and the next one, which has a backward, would miss them.
-        if self.flat is None and self.job.is_usable:
-            self.fetch()
 
 
 class Managed:
@@ -123,8 +53,8 @@ class Managed:
         self._outside: list[_layout.Table] = []
         # By storage: the parameter that it holds, while it is lent.
         self._shown: dict[int, tuple[StorageWeakRef, _layout.Member]] = {}
-        self._saved: dict[int, tuple[StorageWeakRef, int, weakref.ref[_Place]]] = {}
-        self._places: dict[tuple[int, int, int], tuple[int, weakref.ref[_Place] | None]] = {}
+        self._saved: dict[int, tuple[StorageWeakRef, int, weakref.ref[Place]]] = {}
+        self._places: dict[tuple[int, int, int], tuple[int, weakref.ref[Place] | None]] = {}
         self._ordinal = 0
         self._hooks: list[Any] = []
         self._context: Any = None
@@ -146,7 +76,7 @@ class Managed:
             self._hooks.append(module.register_forward_pre_hook(self._enter))
             self._hooks.append(module.register_forward_hook(self._leave, always_call=True))
             if any(id(p) in self._owner for p in module._parameters.values()):
-                parameters = _Parameters(module._parameters)
+                parameters = Parameters(module._parameters)
                 parameters.fetch = fetch_if_attached
                 module._parameters = parameters
         for table in self._tables:
@@ -164,7 +94,7 @@ class Managed:
         for hook in self._hooks:
             hook.remove()
         for module in self._model.modules():
-            if isinstance(module._parameters, _Parameters):
+            if isinstance(module._parameters, Parameters):
                 module._parameters = dict(module._parameters.items())
         self._end_context()
         self._make_whole()
@@ -267,26 +197,26 @@ class Managed:
         storage = tensor.untyped_storage()
         entry = self._shown.get(storage._cdata)
         if entry is not None and not entry[0].expired():
-            return _Saved(entry[1], tensor, tensor.storage_offset())
+            return Saved(entry[1], tensor, tensor.storage_offset())
         if tensor.numel() * tensor.element_size() < self._threshold or type(tensor) not in _PLAIN:
             # Detached: a saved output that referred to its own graph would never be freed.
             return tensor.detach()
         return self._keep(tensor, storage)
 
-    def _keep(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> _Saved:
+    def _keep(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> Saved:
         known = self._saved.get(storage._cdata)
         if known is not None and not known[0].expired() and known[1] == tensor._version:
             place = known[2]()
             if place is not None:
-                return _Saved(place, tensor, tensor.storage_offset())
+                return Saved(place, tensor, tensor.storage_offset())
         if 2 * tensor.numel() * tensor.element_size() >= storage.nbytes():
             place = self._put(storage)
             self._saved[storage._cdata] = (StorageWeakRef(storage), tensor._version, weakref.ref(place))
-            return _Saved(place, tensor, tensor.storage_offset())
+            return Saved(place, tensor, tensor.storage_offset())
         part = tensor.detach().clone(memory_format=torch.contiguous_format)
-        return _Saved(self._put(part.untyped_storage()), part, 0)
+        return Saved(self._put(part.untyped_storage()), part, 0)
 
-    def _put(self, storage: torch.UntypedStorage) -> _Place:
+    def _put(self, storage: torch.UntypedStorage) -> Place:
         """Copies bytes to a place of its own; the same one in every iteration."""
         byte_count = storage.nbytes()
         extra = 0
@@ -298,7 +228,7 @@ class Managed:
             extra += 1  # a graph of an earlier iteration still has it
         if local < 0:
             local = self._job.create_local(f"saved tensor {self._ordinal}", byte_count)
-        place = _Place(self._job, local, byte_count)
+        place = Place(self._job, local, byte_count)
         self._places[key] = (local, weakref.ref(place))
         self._ordinal += 1
         self._job.put_local(local, storage)
@@ -306,11 +236,11 @@ class Managed:
 
     @torch._dynamo.disable
     def _unpack(self, saved: Any) -> torch.Tensor:
-        if not isinstance(saved, _Saved):
+        if not isinstance(saved, Saved):
             return saved
         if saved.tensor is None:
             source = saved.source
-            if isinstance(source, _Place):
+            if isinstance(source, Place):
                 flat = source.fetch().view(saved.dtype)
             else:
                 table = self._owner[id(source.parameter)][0]

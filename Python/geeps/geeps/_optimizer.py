@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from . import _device, _guards, _layout, _memory, _rendezvous, _rules
+from . import _device, _guards, _layout, _memory, _rendezvous, _rules, _state
 from ._ahead import Ahead
 from ._job import Job
 from ._launch import Place
@@ -179,7 +179,7 @@ class Optimizer(torch.optim.Optimizer):
         """The state as the attached optimizer would save it; every process calls it."""
         self._clock.require_readable("state_dict")
         self._ahead.require_nothing_sent("state_dict between backward and step() reads what is not settled")
-        self._pull_state()
+        _state.pull(self._job, self.tables, self.inner)
         return self.inner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -190,62 +190,7 @@ class Optimizer(torch.optim.Optimizer):
         self.param_groups = self.inner.param_groups
         self.state = self.inner.state
         self._tell_changes()
-        self._push_state()
-
-    def _pull_state(self) -> None:
-        for table in self.tables:
-            names = self._state_names(table)
-            if not names:
-                continue
-            arrays = {}
-            steps = ctypes.c_uint64()
-            for kind, name in enumerate(names):
-                values = torch.empty(table.count)
-                self._job.call(
-                    "geeps_state_read", table.index, kind, values.data_ptr(), table.count, ctypes.byref(steps)
-                )
-                arrays[name] = values
-            if steps.value == 0:
-                continue
-            for member in table.members:
-                state = self.inner.state[member.parameter]
-                if self._counts_steps:
-                    state["step"] = torch.tensor(float(steps.value))
-                for name, values in arrays.items():
-                    part = values[member.offset : member.offset + member.count]
-                    strided = part.clone().as_strided(member.shape, member.stride)
-                    state[name] = strided.to(member.parameter.device)
-
-    def _push_state(self) -> None:
-        for table in self.tables:
-            steps = 0
-            for kind, name in enumerate(self._state_names(table)):
-                values = torch.full((table.count,), self._initial_state)
-                for member in table.members:
-                    state = self.inner.state.get(member.parameter, {})
-                    if state.get(name) is None:
-                        continue
-                    part = torch.empty_strided(member.shape, member.stride).copy_(state[name])
-                    values[member.offset : member.offset + member.count] = _memory.flat(part)
-                    steps = max(steps, int(state["step"]) if "step" in state else 1)
-                self._job.call("geeps_state_write", table.index, kind, values.data_ptr(), table.count, steps)
-
-    def _state_names(self, table: _layout.Table) -> list[str]:
-        count, name = ctypes.c_size_t(), ctypes.c_char_p()
-        self._job.call("geeps_state_count", table.index, ctypes.byref(count))
-        names = []
-        for kind in range(count.value):
-            self._job.call("geeps_state_name", table.index, kind, ctypes.byref(name))
-            names.append((name.value or b"").decode())
-        return names
-
-    @property
-    def _counts_steps(self) -> bool:
-        return not isinstance(self.inner, torch.optim.SGD)
-
-    @property
-    def _initial_state(self) -> float:
-        return float(self.defaults.get("initial_accumulator_value", 0))
+        _state.push(self._job, self.tables, self.inner)
 
     # ------------------------------------------------------------------------------------------------
     # Gradients
@@ -335,7 +280,7 @@ class Optimizer(torch.optim.Optimizer):
             self._job.call("geeps_initialise", table.index, values.data_ptr(), table.count)
         self._memory.start()
         if any(self.inner.state.get(member.parameter) for table in self.tables for member in table.members):
-            self._push_state()
+            _state.push(self._job, self.tables, self.inner)
         self._buffers = _rendezvous.BufferSync(self.model, self._job) if self.place.world_size > 1 else None
 
     def close(self, timeout: float = 60.0) -> None:

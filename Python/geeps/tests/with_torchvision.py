@@ -8,19 +8,19 @@ is imported.
 
 from __future__ import annotations
 
+import importlib
 import runpy
 import sys
 
 import torch
 
 try:
-    import torchvision
+    importlib.import_module("torchvision")
 except RuntimeError:
     for name in [name for name in sys.modules if name.startswith("torchvision")]:
         del sys.modules[name]
     for operator in ("nms", "qnms"):
         torch.library.define(f"torchvision::{operator}", "(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision
 
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -1,0 +1,82 @@
+"""What managed memory puts in place of parameters and saved tensors, and what ends with the last use of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from . import _layout
+from ._job import Job
+
+
+class Loan:
+    """A lease that ends when nobody refers to it any more: no tensor over the memory, no storage."""
+
+    def __init__(self, job: Job, lease: int, address: int, is_peeked: bool = False) -> None:
+        self.job = job
+        self.lease = lease
+        self.address = address
+        self._as_tensor = job.peeked if is_peeked else job.tensor
+
+    def __del__(self) -> None:
+        self.job.release(self.lease)
+
+    def tensor(self, offset: int, byte_count: int, dtype: torch.dtype) -> torch.Tensor:
+        """Lent bytes as a flat tensor; it keeps the loan."""
+        return self._as_tensor(self.address + offset, byte_count, dtype, self)
+
+
+class Parameters(dict):
+    """A module's parameters, which are fetched when somebody asks for one by name."""
+
+    fetch: Callable[[torch.nn.Parameter], None]
+
+    @torch._dynamo.disable
+    def __getitem__(self, name: str) -> torch.nn.Parameter | None:
+        parameter = dict.__getitem__(self, name)
+        if parameter is not None:
+            self.fetch(parameter)
+        return parameter
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self.items()),)
+
+
+class Saved:
+    """What autograd keeps instead of a tensor."""
+
+    __slots__ = ("source", "offset", "shape", "stride", "dtype", "tensor", "__weakref__")
+
+    def __init__(self, source: _layout.Member | Place, tensor: torch.Tensor, offset: int) -> None:
+        self.source = source
+        self.offset = offset
+        self.shape = tensor.shape
+        self.stride = tensor.stride()
+        self.dtype = tensor.dtype
+        # Kept from the first use on, so that a graph that is retained finds it again.
+        self.tensor: torch.Tensor | None = None
+
+
+class Place:
+    """An activation's bytes in local data."""
+
+    def __init__(self, job: Job, local: int, byte_count: int) -> None:
+        self.job = job
+        self.local = local
+        self.byte_count = byte_count
+        self.flat: torch.Tensor | None = None
+
+    def fetch(self) -> torch.Tensor:
+        """The bytes; on the device from now on, until nobody needs them."""
+        if self.flat is None:
+            address, lease = self.job.get_local(self.local)
+            self.flat = Loan(self.job, lease, address).tensor(0, self.byte_count, torch.uint8)
+        return self.flat
+
+    def __del__(self) -> None:
+        # A pass without a backward. What is put must also be fetched: otherwise the plan that is made of this
+        # iteration would throw the bytes away, and the next one, which has a backward, would miss them.
+        if self.flat is None and self.job.is_usable:
+            self.fetch()
