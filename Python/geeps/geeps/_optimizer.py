@@ -157,12 +157,13 @@ class Optimizer(torch.optim.Optimizer):
         """Passes on what schedulers have changed in ``param_groups``; whether there was something."""
         has_changed = False
         rules = [_rules.rule(self.inner, group) for group in self.param_groups]
+        # By group, of which there are few: this is done twice in every step.
         numbers = [_rules.numbers(rule) for rule in rules]
         for index, table in enumerate(self.tables):
-            rule, numbers_now = rules[table.group], numbers[table.group]
-            if numbers_now != self._numbers[index]:
+            rule = rules[table.group]
+            if numbers[table.group] != self._numbers[index]:
                 self._job.call("geeps_set_rule", index, ctypes.byref(rule))
-                self._numbers[index] = numbers_now
+                self._numbers[index] = numbers[table.group]
                 self._rates[index] = rule.learning_rate
             elif rule.learning_rate != self._rates[index]:
                 self._job.call("geeps_set_learning_rate", index, rule.learning_rate)
