@@ -229,7 +229,8 @@ int32_t geeps_clock_begin(geeps *job);
 int32_t geeps_gradient_norm(geeps *job, double *norm, double timeout_s);
 
 /* Ends a two-phase clock: the optimiser runs on gradients times `gradient_scale`, or, when `discard` is not 0, does
-   not run, and values and state stay what they were. The same in every process. Does not wait. */
+   not run, and values and state stay what they were. The same in every process. Does not wait. geeps_gradient_norm may
+   be left out where `gradient_scale` is 1 and nothing is discarded: gradients that come later are taken as they are. */
 int32_t geeps_clock_finish(geeps *job, double gradient_scale, int32_t discard);
 
 /* Gives lent memory back. From any thread, does not wait; the memory is taken back in the job's next call.
