@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from . import _launch, _rendezvous
+from . import _device, _launch, _rendezvous
 from ._job import Job
 from ._layout import Member, Table
 from ._library import Rule
@@ -27,7 +27,7 @@ class _Averager:
         self._table = Table(name, 0)
         self._member = Member(torch.nn.Parameter(self._zeros), name, 0, count, self._zeros.shape, (1,))
         self._table.members.append(self._member)
-        self._job = Job(options, [(name, count, Rule(kind=0))], _WAIT_SECONDS)
+        self._job = Job(options, [(name, count, Rule(kind=0))], _WAIT_SECONDS, _device.Host())
         self._job.call("geeps_initialise", 0, self._zeros.data_ptr(), count)
 
     def average(self, values: torch.Tensor) -> None:
