@@ -19,7 +19,7 @@ def test_processes_that_lag_learn_the_same_line(staleness: str) -> None:
     result = torchrun(2, "staleness_worker.py", staleness)
     assert result.returncode == 0, result.stderr[-4000:]
     lines = [line.split() for line in result.stdout.splitlines() if line.startswith("losses ")]
-    assert len(lines) == 2
+    assert len(lines) == 2, (result.stdout, result.stderr[-4000:])
     for _, first, last, ticks in lines:
         assert float(first) > 10 and float(last) < 1e-2 and int(ticks) == 200
 
