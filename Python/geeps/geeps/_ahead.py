@@ -21,22 +21,37 @@ class _Arrival:
     parameter: torch.nn.Parameter
     name: str
     table: _layout.Table
+    has_come: bool = False
+    #: While it is learned what the script does: the gradient, and a sum of its bits, since not every write to it counts as
+    #: a version (``grad.data.clamp_()``, GradScaler).
     gradient: torch.Tensor | None = None
-    version: int = 0
+    sum: torch.Tensor | None = None
 
-    @property
+    def remember(self) -> None:
+        """Notes the gradient as it is."""
+        self.gradient = self.parameter.grad
+        self.sum = _sum_of_bits(self.gradient)
+
     def is_touched(self) -> bool:
-        """Whether it is another one by now."""
+        """Whether it is another one than was noted."""
+        if self.gradient is None or self.sum is None:
+            return False
         now = self.parameter.grad
-        return self.gradient is not None and (now is not self.gradient or now._version != self.version)
+        return now is not self.gradient or not torch.equal(_sum_of_bits(now), self.sum)
+
+
+def _sum_of_bits(gradient: torch.Tensor | None) -> torch.Tensor:
+    if gradient is None or gradient.layout != torch.strided or gradient.dtype != torch.float32:
+        return torch.zeros(())
+    return gradient.detach().view(torch.int32).sum(dtype=torch.int64)
 
 
 class Ahead:
     """Hands a table's gradients over when the last of them is in, so that the keepers work beside the backward pass.
 
-    The parameters do not change before ``step``, and ``grad`` stays what it was; but what has left cannot be changed or
-    dropped any more. Whether a script does that is learned from its first iteration, in which gradients leave at ``step``:
-    clipping, scaling and accumulating show in the versions of the gradients.
+    The parameters do not change before ``step``; but what has left cannot be changed or dropped any more, and ``grad`` is
+    None. Whether a script does such things is learned from its first iteration, in which gradients leave at ``step``:
+    clipping, scaling and accumulating show.
     """
 
     def __init__(
@@ -94,7 +109,8 @@ class Ahead:
     def _arrive(self, parameter: torch.Tensor) -> None:
         arrival = self._arrivals[id(parameter)]
         table = arrival.table.index
-        if arrival.gradient is not None:
+        is_first = not arrival.has_come
+        if not is_first:
             if table in self.sent:
                 self._refuse(f"a second backward pass before step() adds to the gradient of {arrival.name}")
             # Whoever accumulates once will again.
@@ -102,15 +118,17 @@ class Ahead:
         if not self._has_begun:
             self._has_begun = True
             self._before_first()
-        is_first = arrival.gradient is None
-        arrival.gradient = parameter.grad
-        arrival.version = arrival.gradient._version if arrival.gradient is not None else 0
+        arrival.has_come = True
+        if self._is_learning:
+            arrival.remember()
         if is_first:
             self._missing[table] = self._missing.get(table, self._expected[table]) - 1
         if self.sends and not self._is_touched and self._missing[table] == 0:
             self._send(self._job, arrival.table)
             self._job.call("geeps_send_ahead", table)
             self.sent.add(table)
+            for member in arrival.table.members:
+                member.parameter.grad = None
 
     # ------------------------------------------------------------------------------------------------
     # The step
@@ -125,13 +143,13 @@ class Ahead:
             return
         if self.sent:
             for arrival in self._arrivals.values():
-                if arrival.table.index in self.sent and arrival.is_touched:
-                    self._refuse(f"the gradient of {arrival.name} was changed between backward and step()")
+                if arrival.table.index in self.sent and arrival.parameter.grad is not None:
+                    self._refuse(f"a gradient of {arrival.name} was set between backward and step()")
             if settings_have_changed:
                 self._refuse("parameters, or the optimizer's settings, were changed between backward and step()")
         if self._is_learning:
             self._is_learning = False
-            self._is_touched |= settings_have_changed or any(a.is_touched for a in self._arrivals.values())
+            self._is_touched |= settings_have_changed or any(a.is_touched() for a in self._arrivals.values())
             self.sends = not self._is_touched
             if self._is_touched:
                 self.close()
@@ -139,7 +157,8 @@ class Ahead:
     def end_step(self) -> None:
         """All gradients have left."""
         for arrival in self._arrivals.values():
-            arrival.gradient = None
+            arrival.has_come = False
+            arrival.gradient = arrival.sum = None
         self._missing.clear()
         self.sent.clear()
         self._has_begun = self._is_touched = False

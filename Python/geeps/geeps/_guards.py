@@ -100,6 +100,10 @@ def _patch_scaler() -> None:
         def here() -> dict[torch.device, torch.Tensor]:
             return unscale(self, optimizer, inverse_scale, found_inf, allow_fp16)
 
+        ahead = getattr(optimizer, "_ahead", None)
+        if ahead is not None:
+            ahead.require_nothing_sent("GradScaler needs all gradients")
+            ahead.stop()
         if getattr(optimizer, "has_all_gradients", True):
             return here()
         is_infinite = optimizer._unscale(inverse_scale.item(), lambda: any(found.item() for found in here().values()))

@@ -51,7 +51,6 @@ class Optimizer(torch.optim.Optimizer):
         self.model = model
         self.options = options
         self.place = place
-        self.has_all_gradients = place.world_size == 1 and not self._is_managed
         _guards.require_free(inner)
         self.tables = _layout.tables(model, inner)
         device = _device.of(self.tables[0].members[0].parameter)
@@ -91,6 +90,11 @@ class Optimizer(torch.optim.Optimizer):
         return Managed(
             self.model, self._job, self.tables, threshold, waits_for_others, self._tell_changes, self._clock
         )
+
+    @property
+    def has_all_gradients(self) -> bool:
+        """Whether ``grad`` is there, and all there is."""
+        return self.place.world_size == 1 and not self._is_managed and not self._ahead.sent
 
     @property
     def _is_managed(self) -> bool:
@@ -337,6 +341,13 @@ _excepthook = sys.excepthook
 
 def _note_failure(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
     """A process that dies by an exception tells the others why, instead of leaving them to wait."""
+    if isinstance(error, (AttributeError, TypeError)) and any(optimizer._ahead.sends for optimizer in _live):
+        if "NoneType" in str(error):
+            print(
+                "geeps: gradients leave during the backward pass, and grad is None then; geeps.attach(..., overlap=False) "
+                "keeps them until step()",
+                file=sys.stderr,
+            )
     for optimizer in list(_live):
         try:
             optimizer.__exit__(kind, error, traceback)
