@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-oracles setup-cluster release library emulated-cuda demo test test-python sanitize bench chaos \
 	simulate format lint clean \
-	check-cuda-headers gpu-bundle check-bundle
+	check-cuda-headers check-tls-headers gpu-bundle check-bundle
 
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks Snippets)
@@ -90,6 +90,10 @@ check-bundle: gpu-bundle ## Run the bundle in a bare Debian without Swift (root)
 
 check-cuda-headers: ## Compare geeps_cuda.h with NVIDIA's own headers (downloads 1 GB)
 	@.ci/check-cuda-headers
+
+check-tls-headers: ## Compare geeps_tls.h with OpenSSL's own headers (libssl-dev)
+	clang++ -std=c++17 -fsyntax-only -w -I Sources/CGeePSShims/include .ci/tls_headers.cpp
+	@echo "geeps_tls.h agrees with OpenSSL's headers"
 
 clean: ## Remove what was built; .oracles stays
 	rm -rf .build .build-thread .build-bundle .build-library dist Examples/runs

@@ -50,6 +50,9 @@ uint32_t geeps_crc32c(uint32_t crc, const void *source, size_t bytes);
 /// The same, always without the instruction; for tests and old processors.
 uint32_t geeps_crc32c_portable(uint32_t crc, const void *source, size_t bytes);
 
+/// Whether the processor has instructions for AES: 1 or 0.
+int geeps_has_aes(void);
+
 /// Exclusive or of all whole 8-byte words: reads every byte at the speed of memory, for benchmarks.
 uint64_t geeps_xor_words(const void *source, size_t bytes);
 
