@@ -24,7 +24,7 @@ struct LaneDialer {
                         : try connectOutside(keeper: keeper, owner: owner))
             } catch {
                 throw LaunchError(
-                    .address,
+                    error.code == .certificate ? .certificate : .address,
                     "lane to keeper \(keeper) of \(membership.processes[owner].name): \(error.message)"
                 )
             }
@@ -96,7 +96,7 @@ struct LaneDialer {
     /// On two cores four are no faster than one (measured). Several keepers are parallel already.
     private func defaultLaneCount(_ carrier: Carrier) -> Int {
         switch carrier {
-        case .tcp, .unixSocket: max(1, 4 / configuration.keeperCount)
+        case .tcp, .tls, .unixSocket: max(1, 4 / configuration.keeperCount)
         case .sharedMemory, .inProcess: 1
         }
     }
@@ -109,6 +109,9 @@ struct LaneDialer {
         hello.tick = UInt64(lane)
         hello.second = UInt64(laneCount)
         hello.third = UInt64(keeper)
+        try whileAllLive { (deadline) throws(TransportError) in
+            try connection.establish(deadline: deadline)
+        }
         try LaneHandshake.open(connection, hello: hello, key: key) { () throws(TransportError) in
             try whileAllLive { (deadline) throws(TransportError) in
                 try connection.receive(deadline: deadline)

@@ -108,6 +108,8 @@ public final class Node: Sendable {
         guard configuration.worldSize > 1 else { return configuration }
         var configuration = configuration
         configuration.control.secret = try configuration.control.knownSecret()
+        configuration.control.tlsContext = try configuration.control.knownTLS()
+        configuration.transport.tls = configuration.control.tlsContext
         if configuration.interface == NodeConfiguration.automaticInterface {
             configuration.interface = try ControlSocket.localAddress(
                 toward: ControlAddress(parsing: configuration.rendezvous), deadline: deadline)
@@ -123,7 +125,9 @@ public final class Node: Sendable {
     {
         guard configuration.worldSize > 1 else { return nil }
         do throws(TransportError) {
-            return try Listener(address: configuration.interface, port: configuration.port)
+            return try Listener(
+                address: configuration.interface, port: configuration.port,
+                options: configuration.transport)
         } catch {
             throw LaunchError(.address, error.message)
         }

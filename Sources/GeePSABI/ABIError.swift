@@ -43,6 +43,7 @@ struct ABIError: Error {
             case .argument: GEEPS_ARGUMENT
             case .system: GEEPS_SYSTEM
             case .secret: GEEPS_SECRET
+            case .certificate: GEEPS_CERTIFICATE
             }
         self.init(status, error.message)
     }

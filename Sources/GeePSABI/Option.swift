@@ -8,7 +8,8 @@ struct Option {
 
     private static let keys = [
         "rank", "world_size", "rendezvous", "interface", "keepers", "staleness", "transport",
-        "join_timeout", "wait_timeout", "memory", "budget_bytes", "device", "agreement",
+        "tls_certificate", "tls_key", "tls_ca", "join_timeout", "wait_timeout", "memory",
+        "budget_bytes", "device", "agreement",
     ]
 
     /// Puts the option into `configuration`.
@@ -22,6 +23,9 @@ struct Option {
         case "rendezvous": configuration.rendezvous = value
         case "interface": configuration.interface = value
         case "agreement": configuration.agreement = value
+        case "tls_certificate": configuration.control.tls.orNone.certificate = value
+        case "tls_key": configuration.control.tls.orNone.key = value
+        case "tls_ca": configuration.control.tls.orNone.ca = value
         case "join_timeout": configuration.joinTimeout = try seconds()
         case "wait_timeout": configuration.waitTimeout = try seconds()
         case "staleness": configuration.staleness = try staleness()
@@ -96,5 +100,13 @@ struct Option {
 
     private func expected(_ what: String) -> ABIError {
         .argument("option \(key) is '\(value)', expected \(what)")
+    }
+}
+
+extension TLSFiles? {
+    /// The files, with empty paths where none was given.
+    fileprivate var orNone: TLSFiles {
+        get { self ?? TLSFiles(certificate: "", key: "", ca: "") }
+        set { self = newValue }
     }
 }

@@ -89,6 +89,7 @@ enum ErrorReport {
         switch code {
         case .closed, .lost, .deadline, .unreachable, .refused: .unavailable
         case .malformed: .internalError
+        case .certificate: .noPermission
         case .system: .inputOutput
         }
     }
@@ -99,7 +100,7 @@ enum ErrorReport {
         case .timeout, .address, .peerLost, .left: .unavailable
         case .rank, .worldSize, .disagreement: .badData
         case .mismatch, .argument, .system: .internalError
-        case .secret: .noPermission
+        case .secret, .certificate: .noPermission
         }
     }
 

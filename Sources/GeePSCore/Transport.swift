@@ -4,6 +4,8 @@ public enum Carrier: String, Sendable, CaseIterable {
     case sharedMemory = "shared-memory"
     case unixSocket = "unix-socket"
     case tcp = "tcp"
+    /// TCP with TLS 1.3 over it.
+    case tls = "tls"
 }
 
 /// One lane between a worker and a keeper: frames in order, both ways, nothing lost while it is open.
@@ -35,6 +37,17 @@ public protocol Connection: AnyObject, Sendable {
     /// Called by the receiving thread, between receives.
     func limitPayload(to bytes: Int)
 
+    /// Does what the carrier needs before the first frame can travel, such as a TLS handshake.
+    ///
+    /// May be called again after `.deadline`, and goes on then. Where it is left out, the first send or receive does it.
+    ///
+    /// - Throws: `.certificate` when one side does not accept the other, `.deadline`, or what broke.
+    func establish(deadline: Deadline) throws(TransportError)
+
+    /// What is the same at both ends of this connection and of no other one; empty where the carrier has nothing
+    /// such. Complete after `establish`.
+    var channelBinding: [UInt8] { get }
+
     /// Ends the connection; sends and receives in progress throw `.closed`. Idempotent.
     func close()
 
@@ -48,6 +61,12 @@ public protocol Connection: AnyObject, Sendable {
 extension Connection {
     /// No limit but the format's.
     public func limitPayload(to bytes: Int) {}
+
+    /// Nothing is needed.
+    public func establish(deadline: Deadline) throws(TransportError) {}
+
+    /// None.
+    public var channelBinding: [UInt8] { [] }
 }
 
 /// Where the memory of a received payload returns to.
@@ -102,6 +121,8 @@ public struct TransportError: Error, Sendable, CustomStringConvertible {
         case unreachable
         /// The peer refused us or we refused it: wrong job, version, layout or rank.
         case refused
+        /// A certificate, our own or the peer's, will not do, or TLS is not to be had.
+        case certificate
         /// The operating system said no.
         case system
     }

@@ -108,6 +108,8 @@ public func connectedPair(
     _ carrier: Carrier, options: TransportOptions = .init()
 ) throws(TransportError) -> (any Connection, any Connection) {
     if carrier == .inProcess { return InProcess.pair(options: options) }
+    var options = options
+    if carrier == .tls && options.tls == nil { options.tls = try TLSAuthority().context() }
     let listener = try Listener(options: options)
     defer { listener.close() }
     let accepting = Accepting()
@@ -116,6 +118,7 @@ public func connectedPair(
     let dialled = try dial(
         listener.endpoint, carrier: .fixed(carrier), options: options,
         deadline: .after(.seconds(10)))
+    try dialled.establish(deadline: .after(.seconds(10)))
     thread.join()
     return (dialled, try accepting.result())
 }
@@ -127,7 +130,9 @@ private final class Accepting: @unchecked Sendable {
 
     func run(_ listener: Listener) {
         do throws(TransportError) {
-            accepted = .success(try listener.accept(deadline: .after(.seconds(10))))
+            let connection = try listener.accept(deadline: .after(.seconds(10)))
+            try connection.establish(deadline: .after(.seconds(10)))
+            accepted = .success(connection)
         } catch {
             accepted = .failure(error)
         }

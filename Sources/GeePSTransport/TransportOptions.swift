@@ -23,6 +23,12 @@ public struct TransportOptions: Sendable {
     /// Empty: the address alone.
     public var peerName = ""
 
+    /// What TCP connections are encrypted with; nil: they are not.
+    ///
+    /// Both ends have it or neither. Ways within a host, shared memory and Unix-domain sockets, stay as they are: they
+    /// are the kernel's, and compare users.
+    public var tls: TLSContext?
+
     /// The defaults.
     public init() {}
 }

@@ -8,8 +8,10 @@ import Testing
 /// Everything here runs one test at a time: sockets, threads and two cores.
 @Suite(.serialized) enum TransportTests {}
 
-let allCarriers = Carrier.allCases
-let socketCarriers: [Carrier] = [.unixSocket, .tcp]
+/// All but TLS where there is no OpenSSL.
+let allCarriers = Carrier.allCases.filter { $0 != .tls || hasOpenSSL }
+let hasOpenSSL = (try? TLSLibrary.load()) != nil
+let socketCarriers: [Carrier] = [.unixSocket, .tcp] + (hasOpenSSL ? [.tls] : [])
 
 /// A value computed by a thread.
 final class Running<Value: Sendable>: Sendable {

@@ -76,7 +76,9 @@ typedef enum geeps_status {
     /* The operating system said no. */
     GEEPS_SYSTEM = 27,
     /* The processes do not know the same job secret, or its file cannot be used. */
-    GEEPS_SECRET = 28
+    GEEPS_SECRET = 28,
+    /* A certificate, this process's or a peer's, will not do, or only one side has TLS. */
+    GEEPS_CERTIFICATE = 29
 } geeps_status;
 
 /* A process's part in a job. */
@@ -113,6 +115,9 @@ int32_t geeps_create(geeps **out);
      keepers          keepers in the job, spread over the processes     world_size
      staleness        clocks that reads may lag, or async               0
      transport        auto, shm, unix or tcp                            auto
+     tls_certificate  PEM file with the certificate of this process     GEEPS_TLS_CERTIFICATE
+     tls_key          PEM file with its private key                     GEEPS_TLS_KEY
+     tls_ca           PEM file with the CA of the job                   GEEPS_TLS_CA
      join_timeout     seconds to wait for all processes                 60
      wait_timeout     seconds until a wait fails                        120
      memory           resident, or managed within a budget              resident

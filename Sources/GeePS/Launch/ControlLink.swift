@@ -1,7 +1,8 @@
 import GeePSCore
+import GeePSTransport
 import Glibc
 
-/// One control connection: messages in and out, never waiting.
+/// One control connection: messages in and out, never waiting; over TLS where the job has it.
 ///
 /// Used by one thread at a time.
 final class ControlLink {
@@ -19,6 +20,7 @@ final class ControlLink {
 
     private let descriptor: Descriptor
     private let sender: Int
+    private let secure: ControlCipher?
     // Bytes received and not decoded; bytes to send from `outgoingStart` on.
     private var incoming: [UInt8] = []
     private var outgoing: [UInt8] = []
@@ -26,11 +28,34 @@ final class ControlLink {
     private var canSend = true
 
     /// A link over `descriptor`, whose own end is rank `sender`.
-    init(_ descriptor: Descriptor, sender: Int, peer: String, payloadLimit: Int) {
+    ///
+    /// - Parameter secure: nil for a connection without TLS.
+    init(
+        _ descriptor: Descriptor, sender: Int, peer: String, payloadLimit: Int,
+        secure: ControlCipher? = nil
+    ) {
         self.descriptor = descriptor
         self.sender = sender
         self.peer = peer
         self.payloadLimit = payloadLimit
+        self.secure = secure
+        if let secure {
+            outgoing = secure.start()
+            flush()
+        }
+    }
+
+    /// Why TLS ended the connection; nil when it did not.
+    var tlsFailure: TransportError? { secure?.failure }
+
+    /// What is the same at both ends of this connection only; empty without TLS.
+    var channelBinding: [UInt8] { secure?.channelBinding ?? [] }
+
+    /// Tells a caller that does not begin a TLS handshake, so waits to be spoken to, what is wrong.
+    func refuseInClear(_ message: ControlMessage) {
+        guard let secure, secure.isUntouched else { return }
+        outgoing += message.frame(sender: sender)
+        flush()
     }
 
     /// What to wait for.
@@ -45,7 +70,8 @@ final class ControlLink {
     /// Queues `message` and sends what the system takes now.
     func send(_ message: ControlMessage) {
         guard canSend else { return }
-        outgoing += message.frame(sender: sender)
+        let frame = message.frame(sender: sender)
+        outgoing += secure?.encrypt(frame) ?? frame
         messagesSent += 1
         flush()
     }
@@ -109,7 +135,7 @@ final class ControlLink {
             let size = 64 << 10
             let count = withUnsafeTemporaryAllocation(byteCount: size, alignment: 16) { buffer in
                 let count = recv(descriptor.number, buffer.baseAddress, size, 0)
-                if count > 0 { incoming.append(contentsOf: buffer[..<count]) }
+                if count > 0 { take(UnsafeRawBufferPointer(buffer)[..<count]) }
                 return count
             }
             if count > 0 {
@@ -124,6 +150,13 @@ final class ControlLink {
                 ending = systemText(errno)
             }
         }
+    }
+
+    private func take(_ bytes: Slice<UnsafeRawBufferPointer>) {
+        guard let secure else { return incoming.append(contentsOf: bytes) }
+        outgoing += secure.decrypt(UnsafeRawBufferPointer(rebasing: bytes), into: &incoming)
+        flush()
+        ending = ending ?? secure.ending
     }
 
     private func nextMessage(from start: Int) throws(ByteError) -> (ControlMessage, end: Int)? {

@@ -26,6 +26,8 @@ public struct LaunchError: Error, Hashable, Sendable, CustomStringConvertible {
         case system = 10
         /// There is no job secret, or another one than the peer's.
         case secret = 11
+        /// A certificate, this process's or a peer's, will not do, or only one side has TLS.
+        case certificate = 12
     }
 
     /// What kind of failure.

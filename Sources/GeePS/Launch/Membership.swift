@@ -1,4 +1,5 @@
 public import GeePSCore
+public import GeePSTransport
 import Glibc
 
 /// How the control plane keeps time.
@@ -17,6 +18,13 @@ public struct ControlSettings: Sendable {
     public var refusalLinger: Duration
     /// What the processes of the job know; nil: what `JobSecret.ofEnvironment` finds.
     public var secret: JobSecret?
+    /// The certificate, key and CA of this process; nil: what `GEEPS_TLS_CERTIFICATE`, `GEEPS_TLS_KEY` and
+    /// `GEEPS_TLS_CA` name.
+    ///
+    /// Where neither says anything the job is not encrypted.
+    public var tls: TLSFiles?
+    /// What `tls` came to; found once and then kept.
+    var tlsContext: TLSContext?
     /// Where rank 0 listens when the address that the others connect to is none of its machine's, as that of a
     /// cluster's service is; nil: nowhere.
     public var interface: String?
@@ -29,7 +37,8 @@ public struct ControlSettings: Sendable {
     public init(
         heartbeat: Duration = .milliseconds(500), silence: Duration = .seconds(5),
         handshake: Duration = .seconds(5), listenPatience: Duration = .seconds(5),
-        refusalLinger: Duration = .seconds(2), secret: JobSecret? = nil, interface: String? = nil,
+        refusalLinger: Duration = .seconds(2), secret: JobSecret? = nil, tls: TLSFiles? = nil,
+        interface: String? = nil,
         log: @escaping @Sendable (String) -> Void = logToStandardError,
         onListening: @escaping @Sendable (String) -> Void = { _ in }
     ) {
@@ -39,6 +48,7 @@ public struct ControlSettings: Sendable {
         self.listenPatience = listenPatience
         self.refusalLinger = refusalLinger
         self.secret = secret
+        self.tls = tls
         self.interface = interface
         self.log = log
         self.onListening = onListening
@@ -48,6 +58,21 @@ public struct ControlSettings: Sendable {
     func knownSecret() throws(LaunchError) -> JobSecret {
         if let secret { return secret }
         return try JobSecret.ofEnvironment(warn: log)
+    }
+
+    /// What connections are encrypted with; nil: they are not.
+    ///
+    /// - Throws: `LaunchError` (certificate) when a file is missing or will not do.
+    func knownTLS() throws(LaunchError) -> TLSContext? {
+        if let tlsContext { return tlsContext }
+        guard let files = try TLSFiles.known(beside: tls) else { return nil }
+        do throws(TransportError) {
+            let context = try TLSContext(files)
+            if let warning = context.warning { log(warning) }
+            return context
+        } catch {
+            throw LaunchError(.certificate, error.message)
+        }
     }
 }
 

@@ -31,6 +31,7 @@ public enum Rendezvous {
         var settings = settings
         if worldSize > 1 {
             settings.secret = try settings.knownSecret()
+            settings.tlsContext = try settings.knownTLS()
         }
         return rank == 0
             ? try host(request, place, timeout, deadline, settings)
@@ -51,19 +52,21 @@ public enum Rendezvous {
         process.pid = pid ?? process.pid
         guard worldSize > 1, let place = try? ControlAddress(parsing: address), place.port > 0,
             (try? check(rank: rank, worldSize: worldSize, process)) != nil,
-            let secret = try? settings.knownSecret()
+            let secret = try? settings.knownSecret(),
+            let tls = try? Optional.some(settings.knownTLS())
         else { return }
         let deadline = Deadline.after(patience)
         let request = JoinRequest(
             worldSize: worldSize, identity: .random(in: .min ... .max), process: process)
         guard rank == 0 else {
             var guest = RendezvousGuest(
-                request: request, address: place, secret: secret, timeout: patience,
+                request: request, address: place, secret: secret, tls: tls, timeout: patience,
                 deadline: deadline)
             return guest.decline(reason)
         }
         var settings = settings
         settings.secret = secret
+        settings.tlsContext = tls
         settings.listenPatience = patience
         settings.refusalLinger = patience
         let error = LaunchError(
@@ -103,7 +106,7 @@ public enum Rendezvous {
     ) throws(LaunchError) -> Membership {
         var guest = RendezvousGuest(
             request: request, address: address, secret: settings.secret ?? JobSecret(),
-            timeout: timeout, deadline: deadline)
+            tls: settings.tlsContext, timeout: timeout, deadline: deadline)
         let welcome = try guest.enter()
         let member = try Member(
             rank: request.process.rank, processes: welcome.processes, link: welcome.link,

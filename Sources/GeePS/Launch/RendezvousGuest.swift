@@ -1,4 +1,5 @@
 import GeePSCore
+import GeePSTransport
 import Glibc
 
 /// How a process other than rank 0 joins: connects until somebody answers, says who it is, waits for the
@@ -15,6 +16,8 @@ struct RendezvousGuest {
     let request: JoinRequest
     let address: ControlAddress
     let secret: JobSecret
+    /// Nil: connections are not encrypted.
+    let tls: TLSContext?
     let timeout: Duration
     let deadline: Deadline
     // When somebody first refused this process without a proof that it was rank 0.
@@ -24,12 +27,13 @@ struct RendezvousGuest {
     private var missing: [Int] = []
 
     init(
-        request: JoinRequest, address: ControlAddress, secret: JobSecret, timeout: Duration,
-        deadline: Deadline
+        request: JoinRequest, address: ControlAddress, secret: JobSecret, tls: TLSContext?,
+        timeout: Duration, deadline: Deadline
     ) {
         self.request = request
         self.address = address
         self.secret = secret
+        self.tls = tls
         self.timeout = timeout
         self.deadline = deadline
     }
@@ -66,7 +70,10 @@ struct RendezvousGuest {
                 to: address, deadline: min(deadline, .after(.seconds(5))))
             return ControlLink(
                 socket, sender: request.process.rank, peer: "rank 0",
-                payloadLimit: ControlLimits.handshakePayloadBytes)
+                payloadLimit: ControlLimits.handshakePayloadBytes,
+                secure: tls.map {
+                    ControlCipher($0, side: .caller, peer: "rank 0 at \(address)")
+                })
         } catch {
             obstacle = error.message
             return nil
@@ -100,19 +107,24 @@ struct RendezvousGuest {
                     guard
                         challenge?.isProven(proof, by: .listener, key: secret.bytes) == true
                     else {
-                        try refused("it does not know \(secret)")
+                        try refused(notOfTheJob("it does not know \(secret)"))
                         return false
                     }
                     link.payloadLimit = ControlLimits.payloadBytes
                     return true
                 case .refusal(let error):
-                    try refused(error.message)
+                    try refused(
+                        error.code == .certificate ? error : notOfTheJob(error.message))
                     return false
                 case .unknownOptional: break
                 default:
                     obstacle = "something other than GeePS answered: a message out of order"
                     return false
                 }
+            }
+            if let failure = link.tlsFailure {
+                try refused(LaunchError(.certificate, failure.message))
+                return false
             }
             if let ending = link.ending {
                 obstacle = "\(ending) without an answer"
@@ -126,7 +138,7 @@ struct RendezvousGuest {
         let rank = request.process.rank
         let challenge = Challenge(
             purpose: .control, rank: UInt32(rank), callerNonce: Challenge.nonce(),
-            listenerNonce: nonce)
+            listenerNonce: nonce, channelBinding: link.channelBinding)
         link.send(
             .callerProof(
                 rank: rank, nonce: challenge.callerNonce,
@@ -138,12 +150,16 @@ struct RendezvousGuest {
     /// give up the port.
     private static let refusalPatience = Duration.seconds(2)
 
-    private mutating func refused(_ why: String) throws(LaunchError) {
-        obstacle = why
+    private mutating func refused(_ error: LaunchError) throws(LaunchError) {
+        obstacle = error.message
         let end = refusedAt ?? .after(Self.refusalPatience)
         refusedAt = end
         guard end.hasPassed else { return }
-        throw LaunchError(
+        throw error
+    }
+
+    private func notOfTheJob(_ why: String) -> LaunchError {
+        LaunchError(
             .secret,
             "rank 0 at \(address) and rank \(request.process.rank) cannot prove to each other that they are of one "
                 + "job: \(why). Rank \(request.process.rank) has \(secret); all processes need the same, such as a "

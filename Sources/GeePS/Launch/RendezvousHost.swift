@@ -1,4 +1,5 @@
 import GeePSCore
+import GeePSTransport
 import Glibc
 
 /// How rank 0 gathers the others: accepts whoever comes, hears who they are, drops who is not of the job.
@@ -39,6 +40,8 @@ final class RendezvousHost {
     private var turnedAway = 0
     // Connections that tried to prove themselves and could not.
     private var impostors = 0
+    // Why the first connection came to nothing that TLS refused.
+    private var tlsRefusal: String?
     private var isNews = false
 
     init(
@@ -123,7 +126,10 @@ final class RendezvousHost {
     private func takeCallers(_ listener: Descriptor, until end: Deadline?) throws(LaunchError) {
         while let (socket, name) = try ControlSocket.accept(from: listener) {
             let link = ControlLink(
-                socket, sender: 0, peer: name, payloadLimit: ControlLimits.handshakePayloadBytes)
+                socket, sender: 0, peer: name, payloadLimit: ControlLimits.handshakePayloadBytes,
+                secure: settings.tlsContext.map {
+                    ControlCipher($0, side: .listener, peer: name)
+                })
             let stranger = Stranger(link: link, deadline: end ?? .after(settings.handshake))
             link.send(.challenge(nonce: stranger.nonce))
             strangers.append(stranger)
@@ -191,9 +197,18 @@ final class RendezvousHost {
             turnAway(link, error.description)
             return nil
         }
-        if let ending = link.ending {
+        if let failure = link.tlsFailure {
+            tlsRefusal = tlsRefusal ?? failure.message
+            turnAway(link, failure.message)
+        } else if let ending = link.ending {
             turnAway(link, "\(ending) before it said who it is")
         } else if stranger.deadline.hasPassed {
+            link.refuseInClear(
+                .refusal(
+                    LaunchError(
+                        .certificate,
+                        "rank 0 speaks TLS and this process does not: give all processes of the job cluster.tls, or none"
+                    )))
             let time = secondsText(nanoseconds: settings.handshake.nanoseconds)
             turnAway(link, "it did not say who it is within \(time)")
         } else {
@@ -208,7 +223,7 @@ final class RendezvousHost {
     ) -> Bool {
         let challenge = Challenge(
             purpose: .control, rank: UInt32(rank), callerNonce: nonce,
-            listenerNonce: stranger.nonce)
+            listenerNonce: stranger.nonce, channelBinding: stranger.link.channelBinding)
         let link = stranger.link
         guard challenge.isProven(proof, by: .caller, key: secret.bytes) else {
             impostors += 1
@@ -294,6 +309,7 @@ final class RendezvousHost {
             error.message +=
                 "; \(impostors) connections did not know \(secret): all processes need the same"
         }
+        if let tlsRefusal { error.message += "; TLS refused a connection: \(tlsRefusal)" }
         return error
     }
 

@@ -32,6 +32,9 @@ struct Challenge: Sendable {
     var callerNonce: [UInt8]
     /// Drawn by the listener.
     var listenerNonce: [UInt8]
+    /// What the connection has that no other one has, where it has such: a proof that somebody in between passes on
+    /// is then good for nothing.
+    var channelBinding: [UInt8] = []
 
     /// The proof of one side.
     func proof(by side: Side, key: [UInt8]) -> [UInt8] {
@@ -43,6 +46,7 @@ struct Challenge: Sendable {
         message.write(details)
         message.write(callerNonce)
         message.write(listenerNonce)
+        if !channelBinding.isEmpty { message.write(channelBinding) }
         return hmacSHA256(key: key, message.bytes)
     }
 

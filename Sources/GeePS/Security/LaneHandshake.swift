@@ -32,7 +32,7 @@ enum LaneHandshake {
         let nonce = Challenge.nonce()
         try connection.send(hello, bytes: nonce)
         let question = try expect(.challenge, try receive(), from: connection)
-        let challenge = challenge(hello, caller: nonce, listener: question)
+        let challenge = challenge(hello, caller: nonce, listener: question, on: connection)
         try connection.send(
             FrameHeader(.proof), bytes: challenge.proof(by: .caller, key: key.bytes))
         let proof = try expect(.welcome, try receive(), from: connection)
@@ -59,7 +59,7 @@ enum LaneHandshake {
         let nonce = Challenge.nonce()
         try connection.send(FrameHeader(.challenge), bytes: nonce)
         let answer = try connection.receive(deadline: deadline)
-        let challenge = challenge(hello, caller: callerNonce, listener: nonce)
+        let challenge = challenge(hello, caller: callerNonce, listener: nonce, on: connection)
         guard answer.header.kind == .proof,
             challenge.isProven(Array(answer.payload), by: .caller, key: key.bytes)
         else {
@@ -70,7 +70,7 @@ enum LaneHandshake {
     }
 
     private static func challenge(
-        _ hello: FrameHeader, caller: [UInt8], listener: [UInt8]
+        _ hello: FrameHeader, caller: [UInt8], listener: [UInt8], on connection: any Connection
     ) -> Challenge {
         var details = ByteWriter()
         details.write(hello.third)
@@ -78,7 +78,7 @@ enum LaneHandshake {
         details.write(hello.second)
         return Challenge(
             purpose: .lane, rank: hello.sender, details: details.bytes, callerNonce: caller,
-            listenerNonce: listener)
+            listenerNonce: listener, channelBinding: connection.channelBinding)
     }
 
     private static func expect(

@@ -4,7 +4,8 @@ import Glibc
 
 /// By which way to reach an endpoint.
 public enum CarrierChoice: Hashable, Sendable {
-    /// The best there is: on the same host shared memory, else a Unix-domain socket, else TCP.
+    /// The best there is: on the same host shared memory, else a Unix-domain socket, else TCP, with TLS where the
+    /// options have it.
     case auto
     /// This one or none.
     case fixed(Carrier)
@@ -21,7 +22,11 @@ public func dial(
     deadline: Deadline
 ) throws(TransportError) -> any Connection {
     let started = monotonicNanoseconds()
-    var ways = carriers(of: carrier, to: endpoint)
+    var ways = carriers(of: carrier, to: endpoint, hasTLS: options.tls != nil)
+    guard !ways.contains(.tls) || options.tls != nil else {
+        throw TransportError(
+            .certificate, "a connection to \(endpoint) by tls needs a certificate, found none")
+    }
     guard !ways.isEmpty else {
         throw TransportError(
             .unreachable,
@@ -62,11 +67,17 @@ public func dial(
 private func tenths(_ seconds: Double) -> String { "\((seconds * 10).rounded() / 10)" }
 
 /// The ways to try, best first.
-private func carriers(of choice: CarrierChoice, to endpoint: Endpoint) -> [Carrier] {
+///
+/// With a certificate there is no TCP without TLS.
+private func carriers(
+    of choice: CarrierChoice, to endpoint: Endpoint, hasTLS: Bool
+) -> [Carrier] {
+    let network = hasTLS ? Carrier.tls : .tcp
     switch choice {
-    case .fixed(.inProcess): []
-    case .fixed(let carrier): [carrier]
-    case .auto: endpoint.isOnThisHost ? [.sharedMemory, .unixSocket, .tcp] : [.tcp]
+    case .fixed(.inProcess): return []
+    case .fixed(.tcp): return [network]
+    case .fixed(let carrier): return [carrier]
+    case .auto: return endpoint.isOnThisHost ? [.sharedMemory, .unixSocket, network] : [network]
     }
 }
 
@@ -83,7 +94,7 @@ private func attempt(
 ) -> Attempt {
     switch carrier {
     case .inProcess: .never("it is not dialled")
-    case .tcp: attemptTCP(endpoint, options, deadline)
+    case .tcp, .tls: attemptTCP(endpoint, options, deadline)
     case .unixSocket: attemptLocal(endpoint, .stream, options, deadline)
     case .sharedMemory:
         attemptLocal(endpoint, .sharedMemory(ringBytes: options.ringBytes), options, deadline)
@@ -111,7 +122,8 @@ private func attemptTCP(
                 continue
             }
             return .connected(
-                makeTCPConnection(descriptor, name: options.peerName, options: options))
+                makeTCPConnection(
+                    descriptor, name: options.peerName, side: .caller, options: options))
         case .failure(let number): reason = systemMessage(number.value)
         }
     }

@@ -136,7 +136,7 @@ public final class Listener: @unchecked Sendable {
             }
         }
         guard let descriptor = try acceptDescriptor(tcp) else { return nil }
-        return makeTCPConnection(descriptor, name: "", options: options)
+        return makeTCPConnection(descriptor, name: "", side: .listener, options: options)
     }
 
     /// Accepts without waiting; nil when nobody is there.
@@ -217,14 +217,19 @@ func sendMessage(_ message: [UInt8], on descriptor: Int32, passing passed: Int32
 }
 
 func makeTCPConnection(
-    _ descriptor: Int32, name: String, options: TransportOptions
+    _ descriptor: Int32, name: String, side: TLSSession.Side, options: TransportOptions
 ) -> StreamConnection {
     let congestionControl = tuneTCP(
         descriptor, isLoopback: isLoopback(descriptor), options: options)
     let address = SocketAddress.remote(of: descriptor)?.text ?? "an address unknown"
+    let carrier = options.tls == nil ? Carrier.tcp : .tls
+    let peer = describePeer(name, "\(address), \(carrier.rawValue)")
+    let tls = options.tls.map {
+        TLSStream($0, side: side, descriptor: descriptor, peer: peer)
+    }
     return StreamConnection(
-        descriptor: descriptor, carrier: .tcp, peer: describePeer(name, "\(address), tcp"),
-        checksPayload: options.checksPayload, congestionControl: congestionControl)
+        descriptor: descriptor, carrier: carrier, peer: peer,
+        checksPayload: options.checksPayload, congestionControl: congestionControl, tls: tls)
 }
 
 func makeUnixConnection(

@@ -3,9 +3,9 @@ import GeePSCore
 import Glibc
 import Synchronization
 
-/// A connection over a blocking stream socket: TCP or Unix-domain.
+/// A connection over a blocking stream socket: TCP, with or without TLS, or Unix-domain.
 ///
-/// A frame leaves by one `sendmsg` of header and payload. It is received header first; the payload then
+/// A frame leaves by one `sendmsg` of header and payload; under TLS in records of 16 KiB, several to a send. It is received header first; the payload then
 /// goes straight into a pooled buffer. A receive that reaches its deadline inside a frame can be repeated
 /// and goes on where it stopped. After a failure every receive throws that failure again.
 final class StreamConnection: Connection, @unchecked Sendable {
@@ -16,6 +16,8 @@ final class StreamConnection: Connection, @unchecked Sendable {
     let congestionControl: String
 
     private let socket: SocketHandle
+    /// Nil where bytes travel as they are.
+    private let tls: TLSStream?
     private let checksPayload: Bool
     private let pool = BufferPool()
     private let sent = Atomic<UInt64>(0)
@@ -35,9 +37,10 @@ final class StreamConnection: Connection, @unchecked Sendable {
     /// Takes ownership of the connected socket `descriptor`.
     init(
         descriptor: Int32, carrier: Carrier, peer: String, checksPayload: Bool,
-        congestionControl: String = ""
+        congestionControl: String = "", tls: TLSStream? = nil
     ) {
         socket = SocketHandle(descriptor)
+        self.tls = tls
         self.carrier = carrier
         self.peer = peer
         self.checksPayload = checksPayload
@@ -55,6 +58,28 @@ final class StreamConnection: Connection, @unchecked Sendable {
 
     func close() { socket.close() }
 
+    func establish(deadline: Deadline) throws(TransportError) {
+        guard let tls else { return }
+        guard socket.enter() else { throw .closedHere(peer) }
+        defer { socket.leave() }
+        do throws(TransportError) {
+            try tls.establish(deadline: deadline)
+        } catch {
+            throw ended(by: error)
+        }
+    }
+
+    var channelBinding: [UInt8] { tls?.channelBinding ?? [] }
+
+    /// What to throw for `error`: our own close looks like a failure to whoever was in the socket.
+    ///
+    /// The peer learns of all but a deadline.
+    private func ended(by error: TransportError) -> TransportError {
+        if socket.isClosed { return .closedHere(peer) }
+        if error.code != .deadline { socket.abandon() }
+        return error
+    }
+
     // MARK: Sending
 
     func send(_ header: FrameHeader, payload: UnsafeRawBufferPointer) throws(TransportError) {
@@ -63,6 +88,13 @@ final class StreamConnection: Connection, @unchecked Sendable {
         defer { socket.leave() }
         header.encode(into: outgoingHeader)
         sent.wrappingAdd(UInt64(header.frameBytes), ordering: .relaxed)
+        if let tls {
+            do throws(TransportError) {
+                return try tls.send(UnsafeRawBufferPointer(outgoingHeader), payload)
+            } catch {
+                throw ended(by: error)
+            }
+        }
         var done = 0
         while done < header.frameBytes {
             let headerDone = min(done, outgoingHeader.count)
@@ -94,6 +126,7 @@ final class StreamConnection: Connection, @unchecked Sendable {
         if let failure { throw failure }
         if hasGoodbye { throw .closedThere(peer) }
         do {
+            try tls?.establish(deadline: deadline)
             return try receiveFrame(deadline: deadline)
         } catch {
             if socket.isClosed { throw .closedHere(peer) }
@@ -147,17 +180,15 @@ final class StreamConnection: Connection, @unchecked Sendable {
         _ target: UnsafeMutableRawBufferPointer, filled: inout Int, before: Int,
         _ header: FrameHeader?, _ deadline: Deadline?
     ) throws(TransportError) {
-        let flags = deadline == nil ? Int32(MSG_WAITALL) : Int32(MSG_DONTWAIT)
         while filled < target.count {
-            let count = recv(
-                socket.descriptor, target.baseAddress.map { $0 + filled }, target.count - filled,
-                flags)
+            let count = try receiveSome(
+                UnsafeMutableRawBufferPointer(rebasing: target[filled...]), waits: deadline == nil)
             if count > 0 {
                 filled += count
                 continue
             }
             if count == 0 { throw ended(after: before + filled, header) }
-            let number = errno
+            let number = Int32(-count)
             if number == EINTR { continue }
             guard number == EAGAIN, let deadline else {
                 throw TransportError(.lost, "receive from \(peer): \(systemMessage(number))")
@@ -166,6 +197,17 @@ final class StreamConnection: Connection, @unchecked Sendable {
                 throw .receiveDeadline(peer, after: before + filled)
             }
         }
+    }
+
+    /// - Returns: bytes, 0 at the end of the stream, or -errno.
+    private func receiveSome(
+        _ target: UnsafeMutableRawBufferPointer, waits: Bool
+    ) throws(TransportError) -> Int {
+        if let tls { return try tls.receive(target, waits: waits) }
+        let count = recv(
+            socket.descriptor, target.baseAddress, target.count,
+            waits ? Int32(MSG_WAITALL) : Int32(MSG_DONTWAIT))
+        return count >= 0 ? count : -Int(errno)
     }
 
     private func ended(after bytes: Int, _ header: FrameHeader?) -> TransportError {
