@@ -46,7 +46,7 @@ struct GeepsCommand: ParsableCommand {
         subcommands: [
             TrainCommand.self, RunCommand.self, CheckpointCommand.self, PlanCommand.self,
             ConfigCommand.self, SimulateCommand.self, BenchCommand.self, ReplayCommand.self,
-            DoctorCommand.self, SelfTestCommand.self, KernelsCommand.self,
+            DoctorCommand.self, TLSCommand.self, SelfTestCommand.self, KernelsCommand.self,
         ])
 }
 

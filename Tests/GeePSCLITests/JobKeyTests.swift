@@ -53,6 +53,7 @@ private let sections: [Section] = [
     Section("train", "", [("epochs", "1")]),
     Section("consistency", "", []),
     Section("cluster", "", [("workers", "2")]),
+    Section("cluster.tls", "", [("certificate", "a.pem"), ("key", "b.pem"), ("ca", "c.pem")]),
     Section("memory", "", []),
     Section("output", "", [("directory", "d")]),
     Section("checkpoint", "", [("directory", "d")]),
@@ -79,6 +80,7 @@ extension Section {
         switch path {
         case "model.layers": job[0].1 = "{layers: [\(body)]}"
         case "optimizer.schedule": job[2].1 = "{name: sgd, lr: 0.1, schedule: \(body)}"
+        case "cluster.tls": job.append(("cluster", "{workers: 2, tls: \(body)}"))
         default:
             job.removeAll { $0.0 == path }
             job.append((path, body))

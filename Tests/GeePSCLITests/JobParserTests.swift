@@ -394,6 +394,7 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         [
             "cluster={workers: 4, keepers: 2, transport: shared-memory, port: 99, lanes: 3, join_timeout: 1500ms, interface: '::1'}"
         ],
+        ["cluster={workers: 2, tls: {certificate: a/b.pem, key: '../k y.pem', ca: /c.pem}}"],
         ["memory={parameter_cache: host, link: 12GB/s}"],
         ["init=w.safetensors", "output.directory=../runs/x"],
         ["model={name: lenet}"],

@@ -13,6 +13,8 @@ Started by torchrun, srun or mpirun, the same script trains in all processes tog
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from . import _launch, _rendezvous, errors
@@ -40,6 +42,7 @@ def attach(
     wait_timeout: float = 300.0,
     transport: str = "auto",
     interface: str | None = None,
+    tls: Mapping[str, str] | None = None,
 ) -> Optimizer:
     """Hands the parameters of ``model`` and the arithmetic of ``optimizer`` to the parameter server.
 
@@ -65,6 +68,8 @@ def attach(
         wait_timeout: seconds after which a step that waits for others fails.
         transport: how processes exchange rows: auto, shm, unix or tcp.
         interface: address of this machine that other machines reach; by default the one that leads to rank 0.
+        tls: PEM files by "certificate", "key" and "ca": what leaves this machine is then encrypted, and all processes
+            need certificates of one CA. By default what GEEPS_TLS_CERTIFICATE, GEEPS_TLS_KEY and GEEPS_TLS_CA name.
 
     Example:
         >>> import torch, geeps
@@ -87,6 +92,10 @@ def attach(
     if place.world_size > 1:
         options["rendezvous"] = place.rendezvous
         options["interface"] = interface or "auto"
+    for part, path in (tls or {}).items():
+        if part not in ("certificate", "key", "ca"):
+            raise ArgumentError(f"tls has {part!r}, expected 'certificate', 'key' and 'ca'")
+        options[f"tls_{part}"] = path
     if budget is not None:
         if memory != "managed":
             raise ArgumentError(f"budget={budget} needs memory='managed', this is {memory!r}")

@@ -124,6 +124,12 @@ class SecretError(GeepsError):
     status, name = 28, "GEEPS_SECRET"
 
 
+class CertificateError(GeepsError):
+    """A TLS certificate, this process's or another's, will not do, or only some processes have TLS."""
+
+    status, name = 29, "GEEPS_CERTIFICATE"
+
+
 class LibraryMissing(GeepsError, ImportError):
     """``libgeeps.so`` cannot be found or does not fit this package."""
 

@@ -69,6 +69,7 @@ struct DoctorFindings {
     var libraries: [Library]
     var kernelDirectories = KernelCache.standard.directories
     var launch = DoctorLaunch(environment: processEnvironment())
+    var network = DoctorNetwork()
 
     init() {
         libraries = CUDALibrary.allCases.map { library in
@@ -130,6 +131,7 @@ struct DoctorFindings {
             }
             if let problem = gpu.problem { lines.append("  ✗ \(problem)") }
         }
+        lines += network.lines
         lines.append("libraries of NVIDIA's")
         for library in libraries {
             if let path = library.path { lines.append("  ✓ \(library.name)  \(path)") }
@@ -146,7 +148,7 @@ struct DoctorFindings {
             "instruction_set": .string(instructionSet),
             "driver_cuda_version": driverVersion.map { .string($0) } ?? .null,
             "driver_problem": driverProblem.map { .string($0) } ?? .null,
-            "gpus": .array(gpus.map(Self.json)),
+            "network": network.json, "gpus": .array(gpus.map(Self.json)),
             "libraries": .array(
                 libraries.map { library in
                     .object([

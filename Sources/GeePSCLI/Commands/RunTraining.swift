@@ -47,6 +47,9 @@ struct TrainingPreparation {
             batchSize: network.batchSize * job.batchesPerClock, shuffleSeed: nil)
         plan = try Self.plan(job, file, network)
         start = try Self.start(job, network)
+        if launch.worldSize > 1, let files = try TLSFiles.known(beside: job.cluster.tls) {
+            _ = try TLSContext(files)
+        }
         output = try RunDirectory(
             launch.rank == 0 ? job.outputDirectory : nil, continues: job.hasCheckpoints)
     }
@@ -232,6 +235,7 @@ extension Job {
         node.keeperCount = cluster.keepers
         if let rendezvous = launch.rendezvous { node.rendezvous = "\(rendezvous)" }
         node.interface = cluster.interface
+        node.control.tls = cluster.tls
         node.joinTimeout = cluster.joinTimeout
         node.laneCount = cluster.lanes
         node.staleness = staleness

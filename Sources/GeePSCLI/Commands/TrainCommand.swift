@@ -1,6 +1,7 @@
 import ArgumentParser
 import GeePS
 import GeePSDevice
+import GeePSTransport
 import Glibc
 
 /// `geeps train`.
@@ -89,8 +90,9 @@ struct TrainCommand: ParsableCommand {
                 TrainingPreparation(job, file: self.job, launch: .alone), launch: .alone,
                 environment: environment)
         }
-        let preparation = try Self.tellingOthers(launch) {
+        let preparation = try Self.tellingOthers(launch) { tls in
             let job = try loader.load()
+            tls = job.cluster.tls
             try Self.check(
                 launch, saidBy: detected.claim?.sizeVariable ?? LaunchEnvironment.worldSize,
                 against: job)
@@ -128,14 +130,20 @@ struct TrainCommand: ParsableCommand {
     }
 
     /// Prepares this rank; when it cannot take part, the others are told before it ends.
-    private static func tellingOthers<R>(_ launch: Launch, _ prepare: () throws -> R) throws -> R {
+    ///
+    /// - Parameter prepare: sets its argument to the job's TLS files once it knows them.
+    private static func tellingOthers<R>(
+        _ launch: Launch, _ prepare: (inout TLSFiles?) throws -> R
+    ) throws -> R {
+        var tls: TLSFiles?
         do {
-            return try prepare()
+            return try prepare(&tls)
         } catch {
             if let address = launch.rendezvous {
                 Rendezvous.decline(
                     rank: launch.rank, worldSize: launch.worldSize, address: "\(address)",
-                    reason: ErrorReport.make(error)?.message ?? "\(error)")
+                    reason: ErrorReport.make(error)?.message ?? "\(error)",
+                    settings: ControlSettings(tls: tls))
             }
             throw error
         }

@@ -1,5 +1,6 @@
 import GeePSCore
 import GeePSNN
+import GeePSTransport
 
 /// Everything a training run is told: a job file after defaults and overrides, with absolute paths.
 struct Job: Hashable, Sendable {
@@ -90,4 +91,6 @@ struct ClusterConfiguration: Hashable, Sendable {
     var joinTimeout: Duration
     /// Connections between a worker and a keeper; the transport's choice when nil.
     var lanes: Int?
+    /// What connections between machines are encrypted with; nil: they are not, unless the environment says so.
+    var tls: TLSFiles?
 }

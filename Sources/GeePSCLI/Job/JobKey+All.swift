@@ -442,6 +442,28 @@ extension JobKey {
             values: "An integer from 1 to 64, connections",
             fallback: .described("1 by shared memory, else 4 divided by the keepers"), example: "2",
             meaning: "Connections between a worker and a keeper."),
+        JobKey(
+            section: "cluster", name: "tls",
+            values: "A map of three files",
+            fallback: .described(
+                "what GEEPS_TLS_CERTIFICATE, GEEPS_TLS_KEY and GEEPS_TLS_CA name; else none"),
+            example: "{certificate: node.pem, key: node-key.pem, ca: ca.pem}",
+            meaning:
+                "What connections between machines are encrypted with; only who has a certificate of the CA takes part."
+        ),
+
+        JobKey(
+            section: "cluster.tls", name: "certificate",
+            values: "A path", fallback: .required, example: "tls/node.pem",
+            meaning: "PEM file with the certificate of this process."),
+        JobKey(
+            section: "cluster.tls", name: "key",
+            values: "A path", fallback: .required, example: "tls/node-key.pem",
+            meaning: "PEM file with its private key, without a password."),
+        JobKey(
+            section: "cluster.tls", name: "ca",
+            values: "A path", fallback: .required, example: "tls/ca.pem",
+            meaning: "PEM file with the CA that the certificates of all processes come from."),
 
         JobKey(
             section: "memory", name: "device",

@@ -1,4 +1,5 @@
 import GeePSCore
+import GeePSTransport
 
 extension JobParser {
     /// The cluster section; without one, the defaults.
@@ -32,11 +33,28 @@ extension JobParser {
         ) { $0.plainText.flatMap(Duration.init(jobText:)) }
         let lanes = map.has("lanes") ? map.integer("lanes", in: 1...64) : nil
         _ = map.node("lanes")
+        let tls = map.map("tls").flatMap { self.tls($0) }
         map.finish()
         return ClusterConfiguration(
             workers: workers, keepers: keepers, keeperThreads: keeperThreads,
             transport: transport.flatMap { .init(rawValue: $0) } ?? .automatic, port: port,
-            interface: interface, joinTimeout: joinTimeout ?? .seconds(60), lanes: lanes)
+            interface: interface, joinTimeout: joinTimeout ?? .seconds(60), lanes: lanes,
+            tls: tls)
+    }
+
+    /// The files of cluster.tls: all three.
+    private func tls(_ map: MapReader) -> TLSFiles? {
+        var map = map
+        map.owner = "cluster.tls"
+        let paths = [
+            path(
+                "certificate", in: &map, isRequired: true,
+                expected: "a PEM file with the certificate of this process"),
+            path("key", in: &map, isRequired: true, expected: "a PEM file with its private key"),
+            path("ca", in: &map, isRequired: true, expected: "a PEM file with the CA of the job"),
+        ].compactMap { $0 }
+        map.finish()
+        return paths.count == 3 ? TLSFiles(certificate: paths[0], key: paths[1], ca: paths[2]) : nil
     }
 }
 

@@ -1,6 +1,7 @@
 import GeePSCore
 import GeePSMemory
 import GeePSNN
+import GeePSTransport
 
 extension Job {
     /// The job as a job file with every default spelled out; reading it gives an equal job.
@@ -242,6 +243,10 @@ extension ClusterConfiguration {
         ]
         if let keeperThreads { pairs.append(("keeper_threads", "\(keeperThreads)")) }
         if let lanes { pairs.append(("lanes", "\(lanes)")) }
+        if let tls {
+            let files = [("certificate", tls.certificate), ("key", tls.key), ("ca", tls.ca)]
+            pairs.append(("tls", flow(files.map { ($0, quoted($1)) })))
+        }
         return pairs
     }
 }

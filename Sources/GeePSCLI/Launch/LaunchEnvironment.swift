@@ -1,5 +1,6 @@
 import GeePS
 import GeePSDevice
+import GeePSTransport
 
 /// Where the processes of a job meet.
 struct RendezvousAddress: Hashable, Sendable, CustomStringConvertible {
@@ -70,6 +71,7 @@ enum LaunchEnvironment {
     /// Variables that mean something; the last is read by tests only.
     static let known =
         [rank, worldSize, rendezvous, localRank, JobSecret.variable, JobSecret.fileVariable]
+        + TLSFiles.variables
         + CUDALibrary.allCases.map(\.variable)
         + [isSupervised, "GEEPS_CACHE_DIR", "GEEPS_LIBRARY", "GEEPS_ORACLE_PYTHON"]
     /// Set for processes whose supervisor starts them again by itself.

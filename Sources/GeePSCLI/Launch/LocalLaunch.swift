@@ -2,6 +2,7 @@ import CGeePSShims
 import GeePS
 import GeePSCheckpoint
 import GeePSCore
+import GeePSTransport
 import Glibc
 
 /// Runs a job of several processes on this machine: this program again, once a rank.
@@ -12,14 +13,14 @@ enum LocalLaunch {
     static func run(_ job: Job, environment: [String: String]) throws {
         try run(
             processes: job.cluster.workers, port: job.cluster.port, checkpoint: job.checkpoint,
-            environment: environment)
+            tls: job.cluster.tls, environment: environment)
     }
 
     /// Supervises `processes` of this program, which meet at `port`; 0 takes a free one.
     ///
     /// When one of them is lost, all are started again from the newest of the job's checkpoints.
     static func run(
-        processes: Int, port: Int, checkpoint: CheckpointSettings? = nil,
+        processes: Int, port: Int, checkpoint: CheckpointSettings? = nil, tls: TLSFiles? = nil,
         environment: [String: String]
     ) throws {
         // Only a run that makes checkpoints does anything with SIGUSR1.
@@ -30,7 +31,7 @@ enum LocalLaunch {
         repeat {
             goesOn = false
             let arguments = restart.arguments
-            try runOnce(processes, port, arguments, terminal, environment) {
+            try runOnce(processes, port, arguments, terminal, tls, environment) {
                 guard let line = restart.next(after: $0) else { return false }
                 writeError(terminal.wipe + line)
                 goesOn = true
@@ -42,7 +43,7 @@ enum LocalLaunch {
     /// - Parameter isRestarted: whether an end that is none of success is not the job's.
     private static func runOnce(
         _ processes: Int, _ port: Int, _ arguments: [String], _ terminal: Terminal,
-        _ environment: [String: String], isRestarted: (Supervisor.Outcome) -> Bool
+        _ tls: TLSFiles?, _ environment: [String: String], isRestarted: (Supervisor.Outcome) -> Bool
     ) throws {
         if port != 0 { try waitForPort(UInt16(port)) }
         let port = port == 0 ? try freePort() : UInt16(port)
@@ -56,7 +57,9 @@ enum LocalLaunch {
         let supervisor = Supervisor(
             signals: terminal.signals,
             onFirstFailure: {
-                tellTheOthers($0, $1, worldSize: processes, port: port, secret: secret)
+                tellTheOthers(
+                    $0, $1, worldSize: processes, port: port,
+                    settings: ControlSettings(secret: secret, tls: tls, log: { _ in }))
             },
             log: { writeError(terminal.wipe + $0) })
         try supervise(commands, supervisor, terminal, isRestarted: isRestarted)
@@ -126,14 +129,15 @@ enum LocalLaunch {
     ///
     /// On a thread that is not joined: when all ranks have ended, nobody is left to be told.
     private static func tellTheOthers(
-        _ rank: Int, _ process: ChildProcess, worldSize: Int, port: UInt16, secret: JobSecret
+        _ rank: Int, _ process: ChildProcess, worldSize: Int, port: UInt16,
+        settings: ControlSettings
     ) {
         let reason = "it \(process.end.map { "\($0)" } ?? "ended")"
         let identifier = UInt32(process.identifier)
         _ = DedicatedThread(name: "messenger") {
             Rendezvous.decline(
                 rank: rank, worldSize: worldSize, address: "127.0.0.1:\(port)", reason: reason,
-                pid: identifier, settings: ControlSettings(secret: secret, log: { _ in }))
+                pid: identifier, settings: settings)
         }
     }
 

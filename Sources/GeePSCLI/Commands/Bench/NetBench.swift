@@ -15,8 +15,10 @@ struct NetBench: ParsableCommand {
 
     func run() throws {
         var lines: [JSONValue] = []
-        for (carrier, lanes) in [(Carrier.sharedMemory, 1), (.unixSocket, 4), (.tcp, 1), (.tcp, 4)]
-        {
+        let library = try? TLSLibrary.load()
+        var shapes = [(Carrier.sharedMemory, 1), (.unixSocket, 4), (.tcp, 1), (.tcp, 4)]
+        if library != nil { shapes += [(.tls, 1), (.tls, 4)] }
+        for (carrier, lanes) in shapes {
             let stream = try measureStream(
                 carrier: carrier, payloadBytes: payload, totalBytes: total, lanes: lanes)
             let trip = try measureRoundTrip(carrier: carrier, count: 2000)
@@ -34,7 +36,8 @@ struct NetBench: ParsableCommand {
         writeOutput(
             JSONValue.object([
                 "schema": .string("geeps.bench.net/1"), "payload_bytes": .integer(Int64(payload)),
-                "streams": .array(lines),
+                "tls_library": library.map { .string($0.version) } ?? .null,
+                "has_aes": .bool(TLSLibrary.hasAES), "streams": .array(lines),
             ]).text + "\n")
     }
 }

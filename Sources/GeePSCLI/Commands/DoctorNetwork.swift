@@ -1,0 +1,67 @@
+import GeePS
+import GeePSCore
+import GeePSTransport
+
+/// What `geeps doctor` says about connections: whether TLS is to be had, and with which files.
+struct DoctorNetwork {
+    private let library: Result<TLSLibrary, TransportError>
+    /// What the environment's files come to; nil where it names none.
+    private let context: Result<TLSContext, any Error>?
+
+    init() {
+        library = Result { () throws(TransportError) in try TLSLibrary.load() }
+        do {
+            guard let files = try TLSFiles.known() else {
+                context = nil
+                return
+            }
+            context = .success(try TLSContext(files))
+        } catch {
+            context = .failure(error)
+        }
+    }
+
+    var lines: [String] {
+        var lines = [
+            "network",
+            "  tcp            congestion control \(loopbackCongestionControl()) on loopback",
+        ]
+        switch library {
+        case .success(let library):
+            let aes = TLSLibrary.hasAES ? "AES by the processor" : "AES without instructions: slow"
+            lines.append("  ✓ TLS 1.3      \(library.version), \(aes)")
+        case .failure(let error): lines.append("  ✗ \(error.message)")
+        }
+        switch context {
+        case nil:
+            lines.append(
+                "    certificate  none in the environment (\(TLSFiles.variables[0])); a job may name one"
+            )
+        case .success(let context):
+            lines.append(
+                "  ✓ certificate  \(context.name), valid until \(context.end), of \(context.authority)"
+            )
+            if let warning = context.warning { lines.append("  ! \(warning)") }
+        case .failure(let error): lines.append("  ✗ \(error)")
+        }
+        return lines
+    }
+
+    var json: JSONValue {
+        let found = try? library.get()
+        let certificate = try? context?.get()
+        var problem: String?
+        if case .failure(let error) = context { problem = "\(error)" }
+        if case .failure(let error) = library { problem = error.message }
+        return .object([
+            "congestion_control": .string(loopbackCongestionControl()),
+            "tls": .object([
+                "library": found.map { .string($0.version) } ?? .null,
+                "has_aes": .bool(TLSLibrary.hasAES),
+                "certificate": certificate.map { .string($0.name) } ?? .null,
+                "valid_until": certificate.map { .string($0.end) } ?? .null,
+                "problem": problem.map { .string($0) } ?? .null,
+            ]),
+        ])
+    }
+}
