@@ -16,8 +16,7 @@ final class TLSStream: @unchecked Sendable {
     private let handshaking = Signal()
     private var handshakeFailure: TransportError?
 
-    /// How much is encrypted before it is sent, and asked of the socket at once; measured: from 64 KiB to 1 MiB it
-    /// makes no difference.
+    /// How much is encrypted before it is sent, and asked of the socket at once: eight records.
     private static let bufferBytes = 128 << 10
     /// How long a handshake may take that a send or a receive without a deadline has begun.
     private static let patience = Duration.seconds(10)
