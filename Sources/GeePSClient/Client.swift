@@ -168,10 +168,10 @@ public final class Client: Sendable {
     public func waitUntilFresh(_ table: TableIndex, within bound: Duration) throws(AccessError)
         -> Bool
     {
-        let start = monotonicNanoseconds()
-        defer { store.countStall(since: start) }
-        return try store.waitForAge(
-            of: table, atLeast: manager.staleness.leastAge(at: manager.tick), within: bound)
+        let least = manager.staleness.leastAge(at: manager.tick)
+        let start = store.application.enter(.read, table: table, neededAge: least.count)
+        defer { store.leave(table, needing: least.count, since: start, isPlanned: true) }
+        return try store.waitForAge(of: table, atLeast: least, within: bound)
     }
 
     /// Lends the rows of `batch`; waits until they are fresh enough.
@@ -182,8 +182,9 @@ public final class Client: Sendable {
     public func read(
         _ batch: RowBatch, staleness: Staleness? = nil, isPlanned: Bool = true
     ) throws(AccessError) -> ReadBuffer {
-        let start = monotonicNanoseconds()
-        defer { store.countStall(since: start) }
+        let least = (staleness ?? manager.staleness).leastAge(at: manager.tick).count
+        let start = store.application.enter(.read, table: batch.table, neededAge: least)
+        defer { store.leave(batch.table, needing: least, since: start, isPlanned: isPlanned) }
         return try manager.read(batch, staleness: staleness, isPlanned: isPlanned)
     }
 
@@ -193,8 +194,8 @@ public final class Client: Sendable {
     public func update(_ batch: RowBatch, isOverwritten: Bool = true) throws(AccessError)
         -> UpdateBuffer
     {
-        let start = monotonicNanoseconds()
-        defer { store.countStall(since: start) }
+        let start = store.application.enter(.update, table: batch.table)
+        defer { store.leave(batch.table, needing: nil, since: start, isPlanned: true) }
         return try manager.update(batch, isOverwritten: isOverwritten)
     }
 
@@ -203,8 +204,8 @@ public final class Client: Sendable {
     /// - Throws: where memory is managed: what went wrong bringing it in, `.outOfMemory` or `.contentLost`
     ///   outside the plan.
     public func local(_ batch: LocalBatch, fetch: Bool) throws(AccessError) -> LocalBuffer {
-        let start = monotonicNanoseconds()
-        defer { store.countStall(since: start) }
+        let start = store.application.enter(.local)
+        defer { _ = store.application.leave(since: start) }
         return try manager.local(batch, fetch: fetch)
     }
 
@@ -230,14 +231,19 @@ public final class Client: Sendable {
     public var counters: ClientCounters {
         ClientCounters(
             access: manager.counters, memory: manager.managedCounters, waits: store.waits,
-            stallNanoseconds: store.stallNanoseconds,
+            stallNanoseconds: stallNanoseconds,
+            rowWaitNanoseconds: store.application.rowWaitNanoseconds,
+            startWaitNanoseconds: store.application.startWaitNanoseconds,
             bytesSent: store.bytesSent, bytesReceived: store.bytesReceived,
             bytesSentOutside: store.bytesSentOutside,
             bytesReceivedOutside: store.bytesReceivedOutside)
     }
 
     /// Time the application has spent inside read, update and local; cheaper than `counters`.
-    public var stallNanoseconds: UInt64 { store.stallNanoseconds }
+    public var stallNanoseconds: UInt64 { store.application.stallNanoseconds }
+
+    /// Where this worker stands now; from any thread, it makes none of the others wait.
+    public func standing() -> WorkerStanding { store.standing(tick: tick.count) }
 
     /// Lets every present and future wait fail with `error`; ends all traffic.
     ///
@@ -261,6 +267,10 @@ public struct ClientCounters: Sendable, Hashable {
     public var waits: [WaitCounters]
     /// Time the application spent inside read, update and local.
     public var stallNanoseconds: UInt64
+    /// Of that, waits for rows to come; what is left was for copies.
+    public var rowWaitNanoseconds: UInt64
+    /// Of the stall, waits for initial values.
+    public var startWaitNanoseconds: UInt64
     /// Bytes handed to connections, frame headers included; in-process ones count too.
     public var bytesSent: UInt64
     /// Bytes received.

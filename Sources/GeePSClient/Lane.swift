@@ -1,5 +1,6 @@
 internal import GeePSCore
 internal import GeePSMemory
+import Synchronization
 
 /// One of several parallel connections to a keeper, with its pusher and its puller.
 ///
@@ -22,6 +23,10 @@ final class Lane: @unchecked Sendable {
     private var state: State
     private var pusher: DedicatedThread?
     private var puller: DedicatedThread?
+    // For who asks what this lane is at: the block that is being sent and since when; zero while none is.
+    private let sendingBlock = Atomic<Int>(0)
+    private let sendingTick = Atomic<UInt64>(0)
+    private let sendingSince = Atomic<UInt64>(0)
 
     private struct State {
         var rules: WorkerProtocol
@@ -31,11 +36,22 @@ final class Lane: @unchecked Sendable {
         var isQueued: [Bool]
         var needsInitial: [Bool]
         var isStopping = false
+        var pushes: PushTimes
+        // Waits that keepers have not been told of.
+        var notices: [Notice] = []
     }
 
     private enum Job {
         case initialise(block: Int)
-        case push(block: Int, tick: UInt64)
+        case push(block: Int, tick: UInt64, busyNanoseconds: UInt64, since: UInt64)
+        case waited(Notice)
+    }
+
+    /// A wait for the rows of a block.
+    private struct Notice {
+        var block: Int
+        var tick: UInt64
+        var times: WaitNotice
     }
 
     /// The lane's blocks are those of `keeper` whose index leaves `laneIndex` when divided by `laneCount`.
@@ -63,7 +79,9 @@ final class Lane: @unchecked Sendable {
                 tableOfBlock: blocks.map(\.table), tableCount: tables.count, staleness: staleness,
                 restoredAt: firstTick.count),
             isQueued: Array(repeating: false, count: blocks.count),
-            needsInitial: Array(repeating: false, count: blocks.count))
+            needsInitial: Array(repeating: false, count: blocks.count),
+            pushes: PushTimes(
+                blockCount: blocks.count, tableCount: tables.count, staleness: staleness))
     }
 
     /// Starts both threads; `onFailure` is called by the one that finds the connection broken.
@@ -83,12 +101,40 @@ final class Lane: @unchecked Sendable {
         }
     }
 
-    /// Raises the clock of `table`.
-    func commit(table: TableIndex) {
+    /// Raises the clock of `table`, for which the worker was busy for so long.
+    func commit(table: TableIndex, busyNanoseconds: UInt64) {
         signal.withLock {
-            _ = state.rules.commit(table: table)
+            let tick = state.rules.commit(table: table)
+            state.pushes.noteBusy(busyNanoseconds, table: table, tick: tick)
             for block in blocksOfTable[table] { enqueue(block) }
         }
+    }
+
+    /// Tells the keeper of a wait for rows of this lane.
+    ///
+    /// Behind nothing but the frame that is being sent; before the block's next push, so that the keeper still knows
+    /// when the pushes of `tick` came.
+    func tell(ofWaitFor block: Block, tick: UInt64, _ times: WaitNotice) {
+        let local = (block.indexInKeeper - laneIndex) / laneCount
+        signal.withLock {
+            state.notices.append(Notice(block: local, tick: tick, times: times))
+            signal.wakeAll()
+        }
+    }
+
+    /// The push that is being sent, if one is; no lock is taken.
+    func sending(now: UInt64) -> WorkerStanding.Sending? {
+        let since = sendingSince.load(ordering: .relaxed)
+        let local = sendingBlock.load(ordering: .relaxed)
+        guard since > 0, blocks.indices.contains(local) else { return nil }
+        return WorkerStanding.Sending(
+            keeper: keeper, table: blocks[local].table, rows: blocks[local].rows,
+            tick: sendingTick.load(ordering: .relaxed), nanoseconds: now - min(now, since))
+    }
+
+    /// Whether a block of the keeper is this lane's.
+    func carries(_ block: Block) -> Bool {
+        block.keeper == keeper && block.indexInKeeper % laneCount == laneIndex
     }
 
     /// Whether frames leave the process.
@@ -137,6 +183,7 @@ final class Lane: @unchecked Sendable {
         signal.lock()
         defer { signal.unlock() }
         while true {
+            if !state.notices.isEmpty { return .waited(state.notices.removeFirst()) }
             while let block = dequeue() {
                 if state.needsInitial[block] {
                     state.needsInitial[block] = false
@@ -145,7 +192,12 @@ final class Lane: @unchecked Sendable {
                 }
                 if let tick = state.rules.nextPush(block: block) {
                     if state.rules.hasUnsent(block: block) { enqueue(block) }
-                    return .push(block: block, tick: tick)
+                    let now = monotonicNanoseconds()
+                    state.pushes.noteSent(block: block, tick: tick, at: now)
+                    return .push(
+                        block: block, tick: tick,
+                        busyNanoseconds: state.pushes.busy(
+                            table: blocks[block].table, tick: tick), since: now)
                 }
             }
             guard !state.isStopping else { return nil }
@@ -159,10 +211,19 @@ final class Lane: @unchecked Sendable {
             let block = blocks[local]
             try send(
                 .initialise, block: local, tick: 0, payload: payload(of: block, local, tick: 0))
-        case .push(let local, let tick):
+        case .push(let local, let tick, let busy, let since):
             let block = blocks[local]
+            sendingBlock.store(local, ordering: .relaxed)
+            sendingTick.store(tick, ordering: .relaxed)
+            sendingSince.store(since, ordering: .relaxed)
+            defer { sendingSince.store(0, ordering: .relaxed) }
             try send(
-                .push, block: local, tick: tick, payload: payload(of: block, local, tick: tick))
+                .push, block: local, tick: tick, busyNanoseconds: busy,
+                payload: payload(of: block, local, tick: tick))
+        case .waited(let notice):
+            var header = header(.waited, block: notice.block, tick: notice.tick)
+            header.notice = notice.times
+            try connection.send(header, payload: UnsafeRawBufferPointer(start: nil, count: 0))
         }
     }
 
@@ -172,8 +233,20 @@ final class Lane: @unchecked Sendable {
     }
 
     private func send(
-        _ kind: FrameKind, block local: Int, tick: UInt64, payload: UnsafeRawBufferPointer
+        _ kind: FrameKind, block local: Int, tick: UInt64, busyNanoseconds: UInt64 = 0,
+        payload: UnsafeRawBufferPointer
     ) throws(TransportError) {
+        var header = header(kind, block: local, tick: tick)
+        if kind == .push {
+            header.second = learningRate(blocks[local].table, tick).bitPattern
+            header.setPush(
+                block: blocks[local].indexInKeeper,
+                busyMicroseconds: WaitNotice.microseconds(busyNanoseconds))
+        }
+        try connection.send(header, payload: payload)
+    }
+
+    private func header(_ kind: FrameKind, block local: Int, tick: UInt64) -> FrameHeader {
         let block = blocks[local]
         var header = FrameHeader(kind)
         header.table = UInt32(block.table)
@@ -181,9 +254,8 @@ final class Lane: @unchecked Sendable {
         header.firstRow = UInt64(block.rows.lowerBound)
         header.rowCount = UInt32(block.rows.count)
         header.tick = tick
-        header.second = kind == .push ? learningRate(block.table, tick).bitPattern : 0
         header.third = UInt64(block.indexInKeeper)
-        try connection.send(header, payload: payload)
+        return header
     }
 
     // MARK: The puller
@@ -193,19 +265,24 @@ final class Lane: @unchecked Sendable {
             while true {
                 let frame = try connection.receive(deadline: nil)
                 if frame.header.kind == .goodbye { return }
-                try take(frame)
+                try take(frame, at: monotonicNanoseconds())
             }
         } catch {
             report(error)
         }
     }
 
-    private func take(_ frame: borrowing ReceivedFrame) throws(TransportError) {
+    private func take(
+        _ frame: borrowing ReceivedFrame, at nanoseconds: UInt64
+    ) throws(TransportError) {
         let header = frame.header
         let local = try locate(header, payloadBytes: frame.payload.count)
         let block = blocks[local]
-        let verdict = signal.withLock {
-            state.rules.offer(block: local, age: header.tick, acknowledging: header.second)
+        let (verdict, sent) = signal.withLock {
+            (
+                state.rules.offer(block: local, age: header.tick, acknowledging: header.second),
+                state.pushes.sent(block: local, tick: header.tick)
+            )
         }
         let table = tables[block.table]
         switch verdict {
@@ -216,7 +293,8 @@ final class Lane: @unchecked Sendable {
                 if state.rules.hasUnsent(block: local) { enqueue(local) }
             }
             table.note(
-                block: positionInTable[local], age: header.tick, acknowledged: header.second)
+                block: positionInTable[local], age: header.tick, acknowledged: header.second,
+                roundTripNanoseconds: sent.map { nanoseconds - $0 } ?? 0)
         case .stale:
             table.note(block: positionInTable[local], age: nil, acknowledged: header.second)
         case .refused(let refusal):

@@ -1,18 +1,21 @@
 internal import GeePSCore
 internal import GeePSDevice
 internal import GeePSMemory
-import Synchronization
 
 /// All tables of a client and the lanes to their keepers: the store the access manager lends from.
 final class Store: ParameterStore {
     private let tables: [TableCopy]
     private let lanes: [Lane]
-    private let stall = Atomic<UInt64>(0)
+    private let firstTick: UInt64
+    /// What the application is in.
+    let application: ApplicationWaits
 
     init(
         configuration: ClientConfiguration, device: any Device, connections: [[any Connection]]
     ) throws(AccessError) {
         let map = configuration.map
+        firstTick = configuration.firstTick.count
+        application = ApplicationWaits(tableCount: map.tables.count)
         let keeperNames = connections.enumerated().map { keeper, lanes in
             "keeper \(keeper) at \(lanes.first?.peer ?? "nowhere")"
         }
@@ -82,10 +85,45 @@ final class Store: ParameterStore {
         lanes.reduce(0) { $0 + ($1.isOutside ? $1.bytesReceived : 0) }
     }
     var waits: [WaitCounters] { tables.map(\.waits) }
-    var stallNanoseconds: UInt64 { stall.load(ordering: .relaxed) }
 
-    func countStall(since start: UInt64) {
-        stall.wrappingAdd(monotonicNanoseconds() - start, ordering: .relaxed)
+    // MARK: The application's waits
+
+    /// Shorter waits are not told: they would cost as much as they say.
+    private static let toldNanoseconds: UInt64 = 20_000
+
+    /// The application leaves a read, or an update, that it entered at `start`.
+    ///
+    /// Where it waited for rows to come, their keeper is told; what it waited after that was for copies.
+    ///
+    /// - Parameter least: the age it needed; nil for room that any later tick gives.
+    func leave(_ table: TableIndex, needing least: UInt64?, since start: UInt64, isPlanned: Bool) {
+        let end = application.leave(since: start)
+        let copy = tables[table]
+        guard let raise = copy.raise(to: least, after: start) else { return }
+        let wait = min(raise.nanoseconds, end) - start
+        let isFirst = raise.age <= firstTick
+        application.addRowWait(wait, isForInitialValues: isFirst)
+        guard isPlanned, !isFirst, wait >= Self.toldNanoseconds else { return }
+        let block = copy.block(at: raise.block)
+        lanes.first { $0.carries(block) }?.tell(
+            ofWaitFor: block, tick: raise.age,
+            WaitNotice(
+                waitMicroseconds: WaitNotice.microseconds(wait),
+                roundTripMicroseconds: WaitNotice.microseconds(raise.roundTripNanoseconds)))
+    }
+
+    /// Where this worker stands; from any thread.
+    func standing(tick: UInt64) -> WorkerStanding {
+        let now = monotonicNanoseconds()
+        let shown = application.shown
+        let hasTable = shown.activity == .read || shown.activity == .update
+        return WorkerStanding(
+            tick: tick, activity: shown.activity,
+            table: hasTable && tables.indices.contains(shown.table) ? shown.table : nil,
+            neededAge: shown.neededAge, nanoseconds: now - min(now, shown.since),
+            lacking: shown.activity == .read && tables.indices.contains(shown.table)
+                ? tables[shown.table].lacking(shown.neededAge) : [],
+            sending: lanes.compactMap { $0.sending(now: now) })
     }
 
     // MARK: ParameterStore
@@ -132,6 +170,7 @@ final class Store: ParameterStore {
     func takeRows(of table: TableIndex) { tables[table].takeRows() }
 
     func raiseClock(of table: TableIndex) {
-        for lane in lanes { lane.commit(table: table) }
+        let busy = application.noteClock(of: table)
+        for lane in lanes { lane.commit(table: table, busyNanoseconds: busy) }
     }
 }

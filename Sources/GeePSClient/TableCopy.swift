@@ -27,6 +27,8 @@ final class TableCopy: @unchecked Sendable {
     private var state: State
     // The same as `state.holdsRows`, to look at without the lock.
     private let holdsRows = Atomic(false)
+    // When the age rose last: looked at without the lock, to see that nobody has waited.
+    private let raisedAt = Atomic<UInt64>(0)
 
     private struct State {
         // By block of the table: age of the cached rows (nil: none yet), last own tick the keeper has.
@@ -35,6 +37,7 @@ final class TableCopy: @unchecked Sendable {
         // The least of `ages`, and how many blocks are not beyond it.
         var age: UInt64?
         var laggards: Int
+        var raises = Raises()
         var version: UInt64 = 0
         var logs: [Log] = []
         var failure: AccessError?
@@ -173,12 +176,16 @@ final class TableCopy: @unchecked Sendable {
     }
 
     /// Notes the news about a block; `age` is nil when no rows were stored.
-    func note(block: Int, age: UInt64?, acknowledged: UInt64) {
+    ///
+    /// - Parameter roundTripNanoseconds: since the push of that tick; zero where that is not known.
+    func note(
+        block: Int, age: UInt64?, acknowledged: UInt64, roundTripNanoseconds: UInt64 = 0
+    ) {
         signal.withLock {
             state.acknowledged[block] = max(state.acknowledged[block], acknowledged)
             if let age {
                 state.version += 1
-                raise(block: block, to: age)
+                raise(block: block, to: age, roundTripNanoseconds)
             }
             if state.waiters > 0 { signal.wakeAll() }
         }
@@ -212,6 +219,38 @@ final class TableCopy: @unchecked Sendable {
             guard wait(since: start, for: bound) else { return false }
         }
         return true
+    }
+
+    // MARK: Who waited for what
+
+    /// The rise of the age to `least`, or the last one where that is nil, if it came after `start`: nobody has waited
+    /// otherwise.
+    ///
+    /// - Complexity: one load where the age has not risen since; else the lock for a moment.
+    func raise(to least: UInt64?, after start: UInt64) -> Raises.Raise? {
+        guard raisedAt.load(ordering: .relaxed) > start else { return nil }
+        let raise = signal.withLock {
+            if let least { state.raises.first(to: least) } else { state.raises.newest }
+        }
+        guard let raise, raise.nanoseconds > start else { return nil }
+        return raise
+    }
+
+    /// The block at a position in the table.
+    func block(at position: Int) -> Block { blocks[position] }
+
+    /// By keeper: the first block whose rows are not of age `least`.
+    ///
+    /// The lock is held for as long as it takes to retain an array: who asks costs no copy of rows a moment.
+    func lacking(_ least: UInt64) -> [WorkerStanding.Lack] {
+        let ages = signal.withLock { state.ages }
+        var found: [Int: WorkerStanding.Lack] = [:]
+        for (block, age) in zip(blocks, ages)
+        where (age ?? 0 < least || age == nil) && found[block.keeper] == nil {
+            found[block.keeper] = WorkerStanding.Lack(
+                keeper: block.keeper, rows: block.rows, age: age)
+        }
+        return found.keys.sorted().compactMap { found[$0] }
     }
 
     // MARK: Updates
@@ -266,12 +305,18 @@ final class TableCopy: @unchecked Sendable {
 
     // MARK: Inside, under `signal`
 
-    private func raise(block: Int, to age: UInt64) {
+    private func raise(block: Int, to age: UInt64, _ roundTripNanoseconds: UInt64) {
         let wasLaggard = state.ages[block] == nil || state.ages[block] == state.age
         state.ages[block] = max(state.ages[block] ?? 0, age)
         if wasLaggard, state.ages[block] != state.age { state.laggards -= 1 }
         guard state.laggards == 0 else { return }
         let least = state.ages.reduce(UInt64.max) { min($0, $1 ?? 0) }
+        let now = monotonicNanoseconds()
+        state.raises.add(
+            Raises.Raise(
+                age: least, block: block, roundTripNanoseconds: roundTripNanoseconds,
+                nanoseconds: now))
+        raisedAt.store(now, ordering: .relaxed)
         state.age = least
         state.laggards = state.ages.count { $0 == least }
     }

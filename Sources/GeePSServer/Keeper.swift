@@ -8,6 +8,8 @@ final class Keeper: @unchecked Sendable {
     let blocks: [Block]
     let publications: Publications
     private let store: RowStore
+    private let board: KeeperBoard
+    private let ledger: WaitLedger
     private var capture: ShardCapture?
     private let threads: [KeeperThread]
     private let posting = Signal()
@@ -29,14 +31,27 @@ final class Keeper: @unchecked Sendable {
         self.store = store
         self.blocks = blocks
         self.publications = publications
+        let board = KeeperBoard(
+            keeper: index, blocks: blocks, workerCount: configuration.workerCount,
+            firstTick: configuration.restored?.tick ?? 0)
+        let ledger = WaitLedger(workerCount: configuration.workerCount)
+        self.board = board
+        self.ledger = ledger
         threads = (0..<configuration.keeperThreads).map { part in
             KeeperThread(
                 part: part, of: configuration.keeperThreads, store: store,
-                publications: publications, workerCount: configuration.workerCount,
+                publications: publications, board: board, ledger: ledger,
+                workerCount: configuration.workerCount,
                 policy: policy, lanesMaximum: lanesMaximum,
                 restoredTick: configuration.restored?.tick, onFailure: onFailure)
         }
     }
+
+    /// Where it stands; makes no thread of it wait.
+    func standing(now: UInt64) -> KeeperStanding { board.standing(now: now) }
+
+    /// What it has found out about waits for its rows.
+    var waitShares: WaitShares { ledger.value }
 
     /// Starts the threads.
     func start() { for thread in threads { thread.start() } }
@@ -45,7 +60,7 @@ final class Keeper: @unchecked Sendable {
     ///
     /// False when the keeper has stopped. A block that does not exist has a thread too, which refuses it.
     func post(_ frame: consuming ReceivedFrame, from session: Session) -> Bool {
-        let part = Int(frame.header.third % UInt64(threads.count))
+        let part = Int(frame.header.blockInKeeper % UInt64(threads.count))
         return threads[part].post(frame, from: session)
     }
 

@@ -8,7 +8,8 @@ internal import GeePSCore
 final class KeeperThread: @unchecked Sendable {
     // Sendable: `mailbox` and `publications` are; the rest belongs to this thread.
     enum Event: ~Copyable {
-        case frame(ReceivedFrame, Session)
+        /// When it came, too.
+        case frame(ReceivedFrame, Session, nanoseconds: UInt64)
         case joined(Session)
         case cut(ShardCapture)
         case halt(Halt)
@@ -21,6 +22,8 @@ final class KeeperThread: @unchecked Sendable {
     private let partCount: Int
     private let blocks: [Block]
     private let publications: Publications
+    private let board: KeeperBoard
+    private let ledger: WaitLedger
     private let map: ShardMap
     private let workerCount: Int
     private let policy: ApplyPolicy
@@ -32,6 +35,7 @@ final class KeeperThread: @unchecked Sendable {
     private var rules: KeeperProtocol
     private let store: RowStore
     private var held: HeldPushes
+    private var times: ArrivalTimes
     private var contributions: [Int]
     private var learningRates: [Double]
     private var sessions: [[Session?]]
@@ -46,6 +50,7 @@ final class KeeperThread: @unchecked Sendable {
     /// - Parameter restoredTick: the tick that `store` is at; nil where it waits for initial values.
     init(
         part: Int, of partCount: Int, store: RowStore, publications: Publications,
+        board: KeeperBoard, ledger: WaitLedger,
         workerCount: Int, policy: ApplyPolicy, lanesMaximum: Int, restoredTick: UInt64?,
         onFailure: @escaping @Sendable (TransportError, Session) -> Void
     ) {
@@ -54,6 +59,8 @@ final class KeeperThread: @unchecked Sendable {
         self.partCount = partCount
         self.store = store
         self.publications = publications
+        self.board = board
+        self.ledger = ledger
         map = store.shardMap
         self.workerCount = workerCount
         self.policy = policy
@@ -72,6 +79,9 @@ final class KeeperThread: @unchecked Sendable {
         let bytesMaximum = blocks.map { map.byteCount(of: $0) }.max() ?? 0
         held = HeldPushes(
             blockCount: blocks.count, workerCount: workerCount, bytesMaximum: bytesMaximum)
+        times = ArrivalTimes(
+            blockCount: (blocks.count + partCount - 1) / partCount, workerCount: workerCount,
+            policy: policy)
         contributions = Array(repeating: 0, count: blocks.count)
         learningRates = Array(repeating: 0, count: blocks.count)
         sessions = Array(repeating: [], count: workerCount)
@@ -89,7 +99,7 @@ final class KeeperThread: @unchecked Sendable {
     ///
     /// False when the keeper has stopped.
     func post(_ frame: consuming ReceivedFrame, from session: Session) -> Bool {
-        mailbox.send(.frame(frame, session))
+        mailbox.send(.frame(frame, session, nanoseconds: monotonicNanoseconds()))
     }
 
     /// A worker's lane is open.
@@ -131,9 +141,9 @@ final class KeeperThread: @unchecked Sendable {
                 self.norms = norms
                 tellIfHeld()
             case .release(let scale): release(withScale: scale)
-            case .frame(let frame, let session):
+            case .frame(let frame, let session, let nanoseconds):
                 do throws(TransportError) {
-                    try take(frame, from: session)
+                    try take(frame, from: session, at: nanoseconds)
                 } catch {
                     onFailure(error, session)
                     session.close()
@@ -153,13 +163,14 @@ final class KeeperThread: @unchecked Sendable {
         }
     }
 
-    private func take(_ frame: borrowing ReceivedFrame, from session: Session)
-        throws(TransportError)
-    {
+    private func take(
+        _ frame: borrowing ReceivedFrame, from session: Session, at nanoseconds: UInt64
+    ) throws(TransportError) {
         let block = try locate(frame.header, payloadBytes: frame.payload.count, from: session)
         switch frame.header.kind {
         case .initialise: try initialise(block, frame: frame, from: session)
-        case .push: try push(block, frame: frame, from: session)
+        case .push: try push(block, frame: frame, from: session, at: nanoseconds)
+        case .waited: tellApart(frame.header, block: block, worker: session.worker)
         default:
             throw TransportError(
                 .malformed,
@@ -188,17 +199,19 @@ final class KeeperThread: @unchecked Sendable {
     }
 
     private func push(
-        _ block: Int, frame: borrowing ReceivedFrame, from session: Session
+        _ block: Int, frame: borrowing ReceivedFrame, from session: Session, at nanoseconds: UInt64
     ) throws(TransportError) {
         let header = frame.header
         let learningRate = Double(bitPattern: header.second)
         switch rules.offer(worker: session.worker, block: block, tick: header.tick) {
         case .duplicate: return
         case .hold:
+            note(header, block: block, worker: session.worker, at: nanoseconds)
             held.hold(
                 block: block, worker: session.worker, payload: frame.payload,
                 learningRate: learningRate)
         case .fold:
+            note(header, block: block, worker: session.worker, at: nanoseconds)
             let isAlone = (workerCount == 1 && norms == nil) || policy == .onArrival
             if isAlone {
                 try step(block, alone: frame.payload, learningRate: learningRate)
@@ -319,17 +332,34 @@ final class KeeperThread: @unchecked Sendable {
     /// Offers the rows of `block` to `worker`, or to all.
     private func publish(_ block: Int, to worker: Int?) {
         captureIfDue(block)
+        let age = rules.age(block: block) ?? 0
+        board.show(block: block, age: age)
+        times.notePublished(block: block / partCount, tick: age, at: monotonicNanoseconds())
         publications.publish(
             block: block, rows: UnsafeRawBufferPointer(store.values(block)),
-            age: rules.age(block: block) ?? 0,
-            received: { rules.received(block: block, from: $0) })
+            age: age, received: { rules.received(block: block, from: $0) })
         if let worker {
             enqueue(block, worker: worker)
         } else {
             // Rotates who is served first, so that no worker is always last (GeePS b.4).
-            let first = Int(truncatingIfNeeded: rules.age(block: block) ?? 0) % workerCount
+            let first = Int(truncatingIfNeeded: age) % workerCount
             for offset in 0..<workerCount { enqueue(block, worker: (first + offset) % workerCount) }
         }
+    }
+
+    // MARK: Who waits for whom
+
+    private func note(_ header: FrameHeader, block: Int, worker: Int, at nanoseconds: UInt64) {
+        board.show(block: block, worker: worker, tick: header.tick, at: nanoseconds)
+        times.note(
+            block: block / partCount, worker: worker, tick: header.tick, at: nanoseconds,
+            busyMicroseconds: header.busyMicroseconds)
+    }
+
+    private func tellApart(_ header: FrameHeader, block: Int, worker: Int) {
+        let split = times.split(
+            block: block / partCount, worker: worker, tick: header.tick, header.notice)
+        if let split { ledger.add(split, of: worker) }
     }
 
     private func enqueue(_ block: Int, worker: Int) {
@@ -342,13 +372,14 @@ final class KeeperThread: @unchecked Sendable {
     private func locate(
         _ header: FrameHeader, payloadBytes: Int, from session: Session
     ) throws(TransportError) -> Int {
-        guard header.third < UInt64(blocks.count),
-            Int(header.third) % session.laneCount == session.lane
+        guard header.blockInKeeper < UInt64(blocks.count),
+            Int(header.blockInKeeper) % session.laneCount == session.lane
         else {
             throw TransportError(
-                .malformed, "\(session.peer) sent block \(header.third), which is not of this lane")
+                .malformed,
+                "\(session.peer) sent block \(header.blockInKeeper), which is not of this lane")
         }
-        let block = blocks[Int(header.third)]
+        let block = blocks[Int(header.blockInKeeper)]
         let bytes = map.byteCount(of: block)
         guard header.table == UInt32(block.table), header.firstRow == UInt64(block.rows.lowerBound),
             Int(header.rowCount) == block.rows.count, payloadBytes == 0 || payloadBytes == bytes
@@ -356,9 +387,9 @@ final class KeeperThread: @unchecked Sendable {
             throw TransportError(
                 .malformed,
                 "\(session.peer) sent table \(header.table) rows \(header.firstRow)+\(header.rowCount) "
-                    + "in \(payloadBytes) bytes for block \(header.third) of keeper \(keeper), expected "
+                    + "in \(payloadBytes) bytes for block \(header.blockInKeeper) of keeper \(keeper), expected "
                     + "table \(block.table) rows \(block.rows) in 0 or \(bytes)")
         }
-        return Int(header.third)
+        return Int(header.blockInKeeper)
     }
 }

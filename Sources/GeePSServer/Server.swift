@@ -69,6 +69,19 @@ public final class Server: @unchecked Sendable {
     /// Threads of each keeper, and so the lanes that a worker of this process does well to open to it.
     public var keeperThreads: Int { configuration.keeperThreads }
 
+    /// Where the keepers of this process stand, in their order; from any thread, none of theirs waits for it.
+    public func standings() -> [KeeperStanding] {
+        let now = monotonicNanoseconds()
+        return keepers.keys.sorted().compactMap { keepers[$0]?.standing(now: now) }
+    }
+
+    /// What the keepers of this process have found out about waits for their rows.
+    public var waitShares: WaitShares {
+        keepers.values.reduce(into: WaitShares(workerCount: configuration.workerCount)) {
+            $0.add($1.waitShares)
+        }
+    }
+
     /// Serves one lane of `worker`.
     ///
     /// - Parameter welcome: called when nothing stands in the way, before anything is sent on the lane.

@@ -23,6 +23,7 @@ final class TestCluster: Sendable {
 
     /// - Parameters:
     ///   - budgets: device memory by worker, where it is managed; nil for no limit.
+    ///   - link: what a worker's end of a lane is put into.
     ///   - device: of every worker; nil gives each one of its own, within its budget, whose streams dawdle.
     init(
         memory: ClusterMemory = .direct, budgets: [Int?] = [], device: HostDevice? = nil,
@@ -30,7 +31,8 @@ final class TestCluster: Sendable {
         staleness: Staleness = .bulkSynchronous,
         optimizer: OptimizerConfiguration = OptimizerConfiguration(
             rule: .add, learningRate: 0, reduction: .sum),
-        blockBytes: Int = 4096, waitTimeout: Duration = .seconds(30)
+        blockBytes: Int = 4096, waitTimeout: Duration = .seconds(30),
+        link: (_ rank: Int, any Connection) -> any Connection = { $1 }
     ) throws {
         map = ShardMap(tables: tables, keeperCount: keepers, blockBytes: blockBytes)
         let server = try Server(
@@ -49,7 +51,7 @@ final class TestCluster: Sendable {
                             names: ("rank \(rank)", "keeper \(keeper)"))
                         try server.serve(
                             far, worker: rank, keeper: keeper, lane: lane, laneCount: keeperThreads)
-                        return near
+                        return link(rank, near)
                     })
             }
             let budget = rank < budgets.count ? budgets[rank] : nil

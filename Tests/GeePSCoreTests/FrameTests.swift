@@ -18,14 +18,14 @@ struct SeededGenerator: RandomNumberGenerator {
 @Suite struct FrameTests {
     private static let golden = bytes(
         """
-        47 50 53 46 01 05 00 00 e1 b5 d0 ac 00 00 00 00
+        47 50 53 46 02 05 00 00 84 c9 ba c8 00 00 00 00
         03 00 00 00 02 00 00 00 00 04 00 00 00 00 00 00
         00 01 00 00 00 00 02 00 29 00 00 00 00 00 00 00
-        9a 99 99 99 99 99 b9 3f 05 00 00 00 00 00 00 00
+        9a 99 99 99 99 99 b9 3f 05 00 00 00 d4 30 00 00
         """)
     private static let goldenChecked = bytes(
         """
-        47 50 53 46 01 08 01 00 ca b3 23 81 83 92 06 e3
+        47 50 53 46 02 08 01 00 27 5f ef 1f 83 92 06 e3
         00 00 00 00 01 00 00 00 00 00 00 00 00 00 00 00
         00 00 00 00 09 00 00 00 00 00 00 00 00 00 00 00
         00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
@@ -40,6 +40,26 @@ struct SeededGenerator: RandomNumberGenerator {
         header.payloadBytes = 131_072
         header.tick = 41
         header.second = (0.1).bitPattern
+        header.setPush(block: 5, busyMicroseconds: 12_500)
+        return header
+    }
+
+    private static let goldenWaited = bytes(
+        """
+        47 50 53 46 02 0b 00 00 39 44 61 76 00 00 00 00
+        03 00 00 00 01 00 00 00 00 04 00 00 00 00 00 00
+        00 01 00 00 00 00 00 00 29 00 00 00 00 00 00 00
+        80 0c 00 00 04 10 00 00 05 00 00 00 00 00 00 00
+        """)
+
+    private static var waited: FrameHeader {
+        var header = FrameHeader(.waited)
+        header.table = 3
+        header.sender = 1
+        header.firstRow = 1024
+        header.rowCount = 256
+        header.tick = 41
+        header.notice = WaitNotice(waitMicroseconds: 3200, roundTripMicroseconds: 4100)
         header.third = 5
         return header
     }
@@ -88,12 +108,28 @@ struct SeededGenerator: RandomNumberGenerator {
     @Test func headersAreTheBytesOfTheDocument() throws {
         #expect(encode(Self.push) == Self.golden)
         #expect(encode(Self.checkedControl) == Self.goldenChecked)
+        #expect(encode(Self.waited) == Self.goldenWaited)
         #expect(try decode(Self.golden) == Self.push)
+        #expect(try decode(Self.goldenWaited).notice == Self.waited.notice)
         #expect(try decode(Self.goldenChecked) == Self.checkedControl)
     }
 
+    @Test(arguments: [(0, 0), (5, 12_500), (UInt32.max, UInt32.max)] as [(UInt32, UInt32)])
+    func aPushNamesItsBlockAndHowLongItsWorkerWasBusy(block: UInt32, busy: UInt32) {
+        var header = FrameHeader(.push)
+        header.setPush(block: Int(block), busyMicroseconds: busy)
+        #expect(header.blockInKeeper == UInt64(block))
+        #expect(header.busyMicroseconds == busy)
+    }
+
+    @Test func durationsAreRoundedAndNeverTooLong() {
+        #expect(WaitNotice.microseconds(499) == 0)
+        #expect(WaitNotice.microseconds(500) == 1)
+        #expect(WaitNotice.microseconds(.max - 1000) == .max)
+    }
+
     @Test func numbersOfKindsAreFixed() {
-        #expect(FrameKind.allCases.map(\.rawValue) == Array(1...10))
+        #expect(FrameKind.allCases.map(\.rawValue) == Array(1...11))
     }
 
     @Test(arguments: FrameKind.allCases)
@@ -150,20 +186,20 @@ struct SeededGenerator: RandomNumberGenerator {
         bytes[0] = 0
         #expect(throws: FrameError.wrongMagic(0x4653_5000)) { try decode(bytes) }
         bytes = Self.golden
-        bytes[4] = 2
-        #expect(throws: FrameError.wrongVersion(2)) { try decode(bytes) }
+        bytes[4] = 1
+        #expect(throws: FrameError.wrongVersion(1)) { try decode(bytes) }
         bytes = Self.golden
         bytes[40] = 0
         #expect {
             try decode(bytes)
         } throws: { error in
-            if case FrameError.wrongHeaderChecksum(found: 0xACD0_B5E1, _) = error {
+            if case FrameError.wrongHeaderChecksum(found: 0xC8BA_C984, _) = error {
                 true
             } else {
                 false
             }
         }
-        for kind: UInt8 in [0, 11, 255] {
+        for kind: UInt8 in [0, 12, 255] {
             bytes = Self.golden
             bytes[5] = kind
             #expect(throws: FrameError.unknownKind(kind)) { try decode(resealed(bytes)) }

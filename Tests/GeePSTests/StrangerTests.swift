@@ -195,7 +195,8 @@ import Testing
             name: "a block that is not there", change: { h, _ in h.third = 999 }, words: "block 999"
         ),
         Crime(
-            name: "a block beyond Int", change: { h, _ in h.third = .max }, words: "block 184467"),
+            name: "a block beyond Int", change: { h, _ in h.third = .max },
+            words: "block 4294967295"),
         Crime(
             name: "the rows of another block", change: { h, _ in h.firstRow += 2 },
             words: "rows 2+2"),

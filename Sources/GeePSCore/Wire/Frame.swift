@@ -22,6 +22,10 @@ public enum FrameKind: UInt8, Sendable, CaseIterable {
     case challenge = 9
     /// The worker's proof.
     case proof = 10
+    /// A worker has waited for rows of a block: what its keeper tells causes apart with.
+    ///
+    /// Nothing depends on it.
+    case waited = 11
 }
 
 /// The fixed head of every frame: 64 bytes, little endian.
@@ -46,15 +50,16 @@ public struct FrameHeader: Hashable, Sendable {
     public var payloadBytes: UInt32 = 0
     /// push: the tick of the update.
     ///
-    /// rows: the data age. hello: lane.
+    /// rows, waited: the data age. hello: lane.
     public var tick: UInt64 = 0
     /// rows: the receiver's last tick that the keeper has.
     ///
     /// push: learning rate, as the bits of a Double. hello: the worker's lanes to this keeper.
+    /// waited: see `WaitNotice`.
     public var second: UInt64 = 0
     /// hello: keeper index.
     ///
-    /// Otherwise the block's index in its keeper.
+    /// Otherwise the block's index in its keeper; of a push in the lower half, and see `busyMicroseconds`.
     public var third: UInt64 = 0
 
     /// A header of `kind` with all else zero.
@@ -66,7 +71,7 @@ public struct FrameHeader: Hashable, Sendable {
     /// The first four bytes of every frame, "GPSF" when read as text.
     public static let magic: UInt32 = 0x4653_5047
     /// The version this code writes, and the only one it reads.
-    public static let version: UInt8 = 1
+    public static let version: UInt8 = 2
 }
 
 /// Why 64 bytes are not a frame header.
