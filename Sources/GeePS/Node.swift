@@ -17,7 +17,7 @@ public final class Node: Sendable {
         guard let worker else { preconditionFailure("rank \(membership.rank) only keeps rows") }
         return worker
     }
-    private let worker: Client?
+    let worker: Client?
     /// Who is in the job.
     public let membership: Membership
     /// By keeper: how its rows travel to this worker.
@@ -25,6 +25,7 @@ public final class Node: Sendable {
     let server: Server
     let configuration: NodeConfiguration
     private let acceptor: LaneAcceptor?
+    private let statusSocket: StatusSocket?
 
     private init(
         worker: Client?, membership: Membership, carriers: [String], server: Server,
@@ -36,6 +37,11 @@ public final class Node: Sendable {
         self.carriers = carriers
         self.server = server
         self.acceptor = acceptor
+        let source = StatusSource(
+            configuration: configuration, processes: membership.processes, worker: worker,
+            server: server)
+        membership.setStatusSource { source.status().encoded() }
+        statusSocket = source.serve(for: membership)
     }
 
     /// Joins the job of `configuration`.
@@ -96,6 +102,7 @@ public final class Node: Sendable {
     public func leave(within bound: Duration = .seconds(600)) -> Bool {
         worker?.close()
         let isComplete = membership.leave(within: bound)
+        statusSocket?.close()
         acceptor?.close()
         server.close()
         return isComplete

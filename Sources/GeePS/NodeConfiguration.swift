@@ -66,6 +66,10 @@ public struct NodeConfiguration: Sendable {
     ///
     /// All processes must come to the same tick.
     public var restore: (@Sendable (Membership) throws(LaunchError) -> RestoredRows?)?
+    /// Where this process answers who asks where it stands, in a socket of its own; its parent is there.
+    ///
+    /// Nil: where `StatusQuery.variable` of the environment says, or nowhere.
+    public var statusDirectory: String?
     /// Times of the control plane.
     public var control = ControlSettings()
 

@@ -27,6 +27,7 @@ import Testing
             rank: 4, nonce: [UInt8](repeating: 3, count: 32),
             proof: [UInt8](repeating: 5, count: 32)),
         .listenerProof([UInt8](repeating: 5, count: 32)),
+        .statusRequest(sequence: 9), .status(sequence: 9, bytes: [1, 2]),
         .unknownOptional(128), .unknownOptional(255),
     ]
 
@@ -59,7 +60,7 @@ import Testing
         #expect(refused > 0)
     }
 
-    @Test(arguments: [0, 16, 127] as [UInt8]) func unknownKindsBelow128AreRefused(kind: UInt8) {
+    @Test(arguments: [0, 18, 127] as [UInt8]) func unknownKindsBelow128AreRefused(kind: UInt8) {
         #expect(throws: ByteError("message kind \(kind) is unknown")) {
             try ControlMessage(decoding: [kind])
         }

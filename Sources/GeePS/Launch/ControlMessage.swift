@@ -32,6 +32,10 @@ enum ControlMessage: Hashable, Sendable {
     case callerProof(rank: Int, nonce: [UInt8], proof: [UInt8])
     /// From rank 0: its own proof.
     case listenerProof([UInt8])
+    /// From rank 0: where do you stand?
+    case statusRequest(sequence: UInt64)
+    /// To rank 0: here, as docs/formats/status.md has it; nothing where that is more than fits.
+    case status(sequence: UInt64, bytes: [UInt8])
     /// A kind from 128 on that this program does not know; to be ignored.
     case unknownOptional(UInt8)
 }
@@ -91,6 +95,8 @@ enum ControlLimits {
     static let textBytes = 64 << 10
     /// Of a collective's payload: "small numbers", and rank 0 holds one from everybody.
     static let collectiveBytes = 1 << 20
+    /// Of a process's status: a line for each table of its keepers.
+    static let statusBytes = 1 << 20
 }
 
 extension ControlMessage {
@@ -149,6 +155,10 @@ extension ControlMessage {
             writer.write(nonce)
             writer.write(proof)
         case .listenerProof(let proof): writer.write(proof)
+        case .statusRequest(let sequence): writer.write(sequence)
+        case .status(let sequence, let bytes):
+            writer.write(sequence)
+            writer.write(bytes)
         case .heartbeat, .goodbye, .farewell, .unknownOptional: break
         }
         return writer.bytes
@@ -186,6 +196,11 @@ extension ControlMessage {
             let proof = try reader.block("proof", limit: Challenge.proofBytes)
             self = .callerProof(rank: rank, nonce: nonce, proof: proof)
         case 15: self = .listenerProof(try reader.block("proof", limit: Challenge.proofBytes))
+        case 16: self = .statusRequest(sequence: try reader.uint64("sequence"))
+        case 17:
+            let sequence = try reader.uint64("sequence")
+            let bytes = try reader.block("status", limit: ControlLimits.statusBytes)
+            self = .status(sequence: sequence, bytes: bytes)
         case 128...:
             self = .unknownOptional(kind)
             return
@@ -211,6 +226,8 @@ extension ControlMessage {
         case .challenge: return 13
         case .callerProof: return 14
         case .listenerProof: return 15
+        case .statusRequest: return 16
+        case .status: return 17
         case .unknownOptional(let kind): return kind
         }
     }

@@ -21,6 +21,7 @@ final class Coordinator: @unchecked Sendable {
     }
 
     let counters = CounterBox()
+    private let statusRound = StatusRound()
     private let waker: WakePipe
     private let worldSize: Int
     private let signal = Signal()
@@ -61,6 +62,13 @@ final class Coordinator: @unchecked Sendable {
     /// Waits for the end.
     func join() { thread?.join() }
 
+    /// Asks all others where they stand; by rank, what comes until `deadline`.
+    ///
+    /// For one thread at a time.
+    func statuses(until deadline: Deadline) -> [Int: [UInt8]] {
+        statusRound.ask(until: deadline) { waker.ring() }
+    }
+
     private var openLinks: [ControlLink] { links.compactMap { $0 } }
 
     private func run() {
@@ -75,6 +83,7 @@ final class Coordinator: @unchecked Sendable {
             for rank in 1..<max(1, worldSize) { judgeSilence(of: rank, now: now) }
             deliver(rules.expire(now: now))
             if pulse.isBeatDue(now: now) { beat() }
+            askForStatus()
             if !hasLeft.contains(false) { end(.farewell) }
             signal.withLock { if let request, ending == nil { ending = request } }
         }
@@ -115,6 +124,8 @@ final class Coordinator: @unchecked Sendable {
         case .failure(let news) where news.rank == 0 && news.kind == .silent:
             // The others have given this process up while it was stopped.
             end(.failure(news))
+        case .status(let sequence, let bytes):
+            statusRound.take(bytes, sequence: sequence, from: rank)
         case .unknownOptional: break
         default: throw ByteError("a message that is not for the coordinator")
         }
@@ -127,6 +138,12 @@ final class Coordinator: @unchecked Sendable {
     private func judgeSilence(of rank: Int, now: UInt64) {
         guard !hasLeft[rank], let link = links[rank] else { return }
         if let time = pulse.silence(of: link, now: now) { fail(rank, .silent, time) }
+    }
+
+    private func askForStatus() {
+        let others = (1..<max(1, worldSize)).filter { links[$0] != nil && !hasLeft[$0] }
+        guard let sequence = statusRound.takeQuestion(for: others.count) else { return }
+        for rank in others { links[rank]?.send(.statusRequest(sequence: sequence)) }
     }
 
     private func beat() {

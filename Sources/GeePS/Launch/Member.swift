@@ -31,6 +31,7 @@ final class Member: @unchecked Sendable {
     private let signal = Signal()
     private var outbox: [ControlMessage] = []
     private var handlers: [@Sendable (PeerFailure) -> Void] = []
+    private var statusSource: (@Sendable () -> [UInt8])?
     private var knownFailure: PeerFailure?
     private var hasFarewell = false
     private var hasLeft = false
@@ -71,6 +72,11 @@ final class Member: @unchecked Sendable {
             return knownFailure
         }
         if let known { handler(known) }
+    }
+
+    /// Has questions of where this process stands answered by `source`, on the control thread: it must not wait.
+    func setStatusSource(_ source: (@Sendable () -> [UInt8])?) {
+        signal.withLock { statusSource = source }
     }
 
     /// Takes part in the next collective and waits for its result.
@@ -231,6 +237,13 @@ final class Member: @unchecked Sendable {
                 hasFarewell = true
                 signal.wakeAll()
             }
+        case .statusRequest(let sequence):
+            let source = signal.withLock { statusSource }
+            let bytes = source?() ?? []
+            link?.send(
+                .status(
+                    sequence: sequence,
+                    bytes: bytes.count <= ControlLimits.statusBytes ? bytes : []))
         case .unknownOptional: break
         default: throw ByteError("a message that is not for a member")
         }

@@ -135,6 +135,17 @@ public final class Membership: Sendable {
         member.onFailure(handler)
     }
 
+    /// Has others' questions of where this process stands answered by `source`.
+    func setStatusSource(_ source: (@Sendable () -> [UInt8])?) { member.setStatusSource(source) }
+
+    /// At rank 0, what all others say where they stand; elsewhere nothing.
+    ///
+    /// Waits for the slowest, until `deadline`. For one thread at a time.
+    func statuses(until deadline: Deadline) -> [[UInt8]] {
+        let answers = coordinator?.statuses(until: deadline) ?? [:]
+        return answers.keys.sorted().compactMap { answers[$0] }.filter { !$0.isEmpty }
+    }
+
     /// Adds up `values` over all ranks, elementwise in rank order, so that all get the same bits
     /// whoever calls first.
     ///
