@@ -32,6 +32,7 @@ struct GeepsCommand: ParsableCommand {
               geeps bench layers Examples/digits.yaml && geeps plan Examples/digits.yaml --link 12GB/s
               geeps simulate --seeds 1000
               geeps bench exchange --bytes 4200000
+              geeps why                     who waits for whom in a running job
               geeps doctor
               geeps selftest --device cuda
 
@@ -46,7 +47,8 @@ struct GeepsCommand: ParsableCommand {
         subcommands: [
             TrainCommand.self, RunCommand.self, CheckpointCommand.self, PlanCommand.self,
             ConfigCommand.self, SimulateCommand.self, BenchCommand.self, ReplayCommand.self,
-            DoctorCommand.self, TLSCommand.self, SelfTestCommand.self, KernelsCommand.self,
+            WhyCommand.self, DoctorCommand.self, TLSCommand.self, SelfTestCommand.self,
+            KernelsCommand.self,
         ])
 }
 

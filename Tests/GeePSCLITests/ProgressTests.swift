@@ -186,12 +186,16 @@ import Testing
 }
 
 @Suite struct TrainingSummaryTests {
+    /// Worker 0 waits for a second of its four, most of it for worker 1.
+    private static let sums =
+        [3, 0, 0, 1, 4, 0, 4, 0, 0, 0, 4, 0] + [0, 0] + [0.8, 0] + [0, 0.8] + [0, 0.8]
+
     private let summary = TrainingSummary(
         steps: 1350, epochs: 15, trainLoss: 0.0123, testLoss: .nan, testAccuracy: 0.9805,
         samplesPerSecond: 41234.6, stallRatio: 0.031, bytesSent: 12_400_000,
         bytesReceived: 12_500_000, workers: 2, outputDirectory: "/r\"x", seconds: 3.21,
         epochLosses: [2, 1, 0.0123],
-        timeShares: [.init(name: "read", seconds: 1), .init(name: "compute", seconds: 3)],
+        stepReport: StepReport(sums: Self.sums),
         steady: .init(steps: 1347, samplesPerSecond: 42000, stallRatio: 0.03))
 
     @Test func theObjectHasStableKeysAndNoNumberJSONCannotSay() {
@@ -201,7 +205,7 @@ import Testing
                 "test_loss":null,"test_accuracy":0.9805,"samples_per_second":41234.6,\
                 "stall_ratio":0.031,\
                 "steady":{"steps":1347,"samples_per_second":42000.0,"stall_ratio":0.03},"bytes_sent":12400000,"bytes_received":12500000,"workers":2,\
-                "output":"/r\\"x","memory":null}
+                "output":"/r\\"x","step_time":\(StepReport(sums: Self.sums).json.text),"memory":null}
                 """)
     }
 
@@ -211,7 +215,8 @@ import Testing
             "digits.yaml, 2 workers", "98.05 %", "█▄▁  2 → 0.0123",
             "15 epochs, 1,350 steps in 3.21 s",
             "41,235 samples/s", "3.1 %", "12.4 MB sent, 12.5 MB received",
-            "compute 75 %, read 25 %",
+            "compute 88 %, waiting for worker 1 10 %, network 2 %",
+            "waiting for worker 1 takes 20 % of the others' step; without that 1.25x",
         ] {
             #expect(table.contains(part), "\(part) is missing in\n\(table)")
         }

@@ -83,6 +83,7 @@ func runTraining(
         launch: launch, tables: Trainer.tables(of: network), data: preparation.data)
     configuration.keeperThreads = job.cluster.keeperThreads ?? preparation.device.keeperThreads
     configuration.memory = preparation.plan.flatMap { job.memory?.configuration(for: $0) }
+    configuration.statusDirectory = job.outputDirectory.map { $0 + "/" + StatusPlaces.folder }
     let log: @Sendable (String) -> Void = { writeError($0) }
     let search = job.checkpoint.map {
         ResumeSearch(

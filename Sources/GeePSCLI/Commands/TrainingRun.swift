@@ -50,10 +50,17 @@ struct TrainingRun {
         let start = monotonicNanoseconds()
         let watch = SteadyWatch(stepCount: epochs.stepCount)
         let losses = try train(trainer, epochs, watch, checkpointer)
+        let (times, waits) = (trainer.times, node.client.counters)
         try checkpointer?.finish()
         let seconds = Double(monotonicNanoseconds() - start) / 1e9
         let final = WeightsFile.Contents(
             weights: try trainer.weights(), states: try trainer.states())
+        // All updates are applied: keepers have heard of all waits.
+        let steps = StepReport(
+            sums: try sumOverRanks(
+                StepReport.part(
+                    rank: launch.rank, times: times, counters: waits, shares: node.waitShares),
+                "where the time went"))
         let samples = try sumOverRanks(losses.samples, "samples")
         let trainLosses = try zip(sumOverRanks(losses.sums, "training loss"), samples).map {
             $0 / max(1, $1)
@@ -73,7 +80,7 @@ struct TrainingRun {
             stallRatio: Double(trainer.times.stall) / Double(max(1, trainer.times.total)),
             bytesSent: UInt64(traffic[0]), bytesReceived: UInt64(traffic[1]),
             workers: launch.worldSize, outputDirectory: output.path, seconds: seconds,
-            epochLosses: trainLosses, timeShares: shares(trainer.times),
+            epochLosses: trainLosses, stepReport: steps,
             steady: watch.result(samplesPerStep: samplesPerStep * launch.worldSize),
             memory: memorySummary(counters, steps: epochs.stepCount))
         try output.writeSummary(summary)
@@ -193,15 +200,6 @@ struct TrainingRun {
                 Array(values[start..<min(start + 65_536, values.count)]), label: label,
                 deadline: .after(.seconds(600)))
         }
-    }
-
-    private func shares(_ times: TrainingTimes) -> [TrainingSummary.TimeShare] {
-        let named = [
-            ("compute", times.compute), ("waiting", times.stall),
-            ("batches", times.data),
-            ("other", times.total - min(times.total, times.compute + times.stall + times.data)),
-        ]
-        return named.map { TrainingSummary.TimeShare(name: $0.0, seconds: Double($0.1) / 1e9) }
     }
 }
 

@@ -73,7 +73,10 @@ enum LaunchEnvironment {
         [rank, worldSize, rendezvous, localRank, JobSecret.variable, JobSecret.fileVariable]
         + TLSFiles.variables
         + CUDALibrary.allCases.map(\.variable)
-        + [isSupervised, "GEEPS_CACHE_DIR", "GEEPS_LIBRARY", "GEEPS_ORACLE_PYTHON"]
+        + [
+            isSupervised, StatusQuery.variable, "GEEPS_CACHE_DIR", "GEEPS_LIBRARY",
+            "GEEPS_ORACLE_PYTHON",
+        ]
     /// Set for processes whose supervisor starts them again by itself.
     static let isSupervised = "GEEPS_SUPERVISED"
 

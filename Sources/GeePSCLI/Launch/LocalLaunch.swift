@@ -51,9 +51,12 @@ enum LocalLaunch {
         let secret = JobSecret()
         var variables = environment.merging([JobSecret.variable: secret.variableText]) { $1 }
         variables[LaunchEnvironment.isSupervised] = "1"
+        variables[StatusQuery.variable] =
+            environment[StatusQuery.variable] ?? StatusPlaces.ofThisJob()
         let commands = commands(
             worldSize: processes, port: port, arguments: arguments, environment: variables,
             cores: Int(geeps_available_cores()))
+        defer { StatusPlaces.clearThisJob() }
         let supervisor = Supervisor(
             signals: terminal.signals,
             onFirstFailure: {
@@ -74,12 +77,15 @@ enum LocalLaunch {
     ) throws {
         if port != 0 { try waitForPort(UInt16(port)) }
         let port = port == 0 ? try freePort() : UInt16(port)
-        let secret = JobSecret()
+        var variables = environment.merging([JobSecret.variable: JobSecret().variableText]) { $1 }
+        variables[StatusQuery.variable] =
+            environment[StatusQuery.variable] ?? StatusPlaces.ofThisJob()
         let terminal = try Terminal(signals: [SIGINT, SIGTERM, SIGUSR1, SIGUSR2])
         let commands = commands(
             worldSize: processes, port: port, path: path, arguments: command,
-            environment: environment.merging([JobSecret.variable: secret.variableText]) { $1 },
+            environment: variables,
             cores: Int(geeps_available_cores()))
+        defer { StatusPlaces.clearThisJob() }
         let supervisor = Supervisor(
             endsOthers: true, outputs: .ofAll(print: { writeOutput($0) }),
             signals: terminal.signals, log: { writeError(terminal.wipe + $0) })

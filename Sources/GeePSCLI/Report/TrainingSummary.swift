@@ -49,8 +49,8 @@ struct TrainingSummary: Hashable, Sendable {
     var seconds: Double
     /// Mean training loss of each epoch.
     var epochLosses: [Double] = []
-    /// Where rank 0's time went; empty when it was not measured.
-    var timeShares: [TimeShare] = []
+    /// Where the time of all workers went; nil when it was not measured.
+    var stepReport: StepReport?
     /// nil in a run of few steps.
     var steady: SteadyState?
     /// What managed memory did on rank 0; nil where memory is not managed.
@@ -58,7 +58,8 @@ struct TrainingSummary: Hashable, Sendable {
 
     /// The object that `--json` prints.
     var json: JSONValue {
-        .object([
+        let stepTime: JSONValue = stepReport?.json ?? .null
+        return .object([
             "schema": .string("geeps.train/1"),
             "steps": .integer(Int64(steps)),
             "epochs": .number(epochs),
@@ -72,6 +73,7 @@ struct TrainingSummary: Hashable, Sendable {
             "bytes_received": .integer(Int64(clamping: bytesReceived)),
             "workers": .integer(Int64(workers)),
             "output": outputDirectory.map { .string($0) } ?? .null,
+            "step_time": stepTime,
             "memory": memory?.json ?? .null,
         ])
     }
@@ -112,17 +114,18 @@ struct TrainingSummary: Hashable, Sendable {
         rows.append(("stalled", Text.percent(stallRatio), false))
         let traffic = "\(Text.bytes(bytesSent)) sent, \(Text.bytes(bytesReceived)) received"
         rows.append(("traffic", traffic, false))
-        if !timeShares.isEmpty { rows.append(("time", timeSplit, false)) }
+        if let stepReport { rows.append(("time", Self.split(stepReport.shares), false)) }
+        if let sentence = stepReport?.sentence { rows.append(("why", sentence, false)) }
         for row in memory?.rows ?? [] { rows.append((row.name, row.text, false)) }
         if let outputDirectory { rows.append(("output", outputDirectory, false)) }
         return rows
     }
 
-    /// "compute 71 %, read 12 %": largest first.
-    private var timeSplit: String {
-        let total = timeShares.map(\.seconds).reduce(0, +)
+    /// "compute 71 %, network 12 %": largest first.
+    private static func split(_ shares: [TimeShare]) -> String {
+        let total = shares.map(\.seconds).reduce(0, +)
         guard total > 0 else { return "-" }
-        return timeShares.enumerated()
+        return shares.enumerated()
             .sorted { ($1.element.seconds, $0.offset) < ($0.element.seconds, $1.offset) }
             .map { "\($0.element.name) \(Text.percent($0.element.seconds / total, 0))" }
             .joined(separator: ", ")
