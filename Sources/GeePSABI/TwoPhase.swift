@@ -37,8 +37,13 @@ public func geeps_clock_finish(
 ) -> Int32 {
     call(job) { (job) throws(ABIError) in
         let node = try job.joined(for: "geeps_clock_finish")
-        guard job.held != nil else {
+        guard let held = job.held else {
             throw .argument("geeps_clock_finish comes after geeps_clock_begin")
+        }
+        // Keepers that go on before all gradients are in would step with those that come later.
+        guard discard == 0 || held.isComplete(within: .zero) else {
+            throw .argument(
+                "gradients are dropped when all are there: geeps_gradient_norm comes first")
         }
         guard discard != 0 || gradient_scale.isFinite else {
             throw .argument("gradient scale \(gradient_scale), expected a finite number")

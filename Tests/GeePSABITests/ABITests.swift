@@ -198,6 +198,14 @@ struct TwoPhaseTests {
         #expect(try begin(job, [.infinity, 0]) == .infinity)
         try check(geeps_clock_finish(job.handle, 0, 1))
         #expect(try job.read(2) == [8.5, 8])
+        // What has not come yet cannot be dropped.
+        try check(geeps_clock_begin(job.handle))
+        #expect(refusal(geeps_clock_finish(job.handle, 0, 1)).message.contains("gradient_norm"))
+        try check(job.update([(0, [0, 0])]))
+        try check(geeps_clock(job.handle, nil))
+        var norm = 1.0
+        try check(geeps_gradient_norm(job.handle, &norm, 20))
+        try check(geeps_clock_finish(job.handle, 0, 1))
         // One step in one phase: the buffer is what two steps made of it.
         try job.step([1, 0])
         #expect(try job.read(2) == [6.75, 7])

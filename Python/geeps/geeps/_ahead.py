@@ -86,6 +86,7 @@ class Ahead:
         if overlap is not False:
             arrive = weakref.WeakMethod(self._arrive)
 
+            @torch._dynamo.disable
             def hook(parameter: torch.Tensor) -> None:
                 method = arrive()
                 if method is not None:
@@ -104,8 +105,6 @@ class Ahead:
     # ------------------------------------------------------------------------------------------------
     # The backward pass
 
-    @torch._dynamo.disable
-    @torch.no_grad()
     def _arrive(self, parameter: torch.Tensor) -> None:
         arrival = self._arrivals[id(parameter)]
         table = arrival.table.index
@@ -117,14 +116,16 @@ class Ahead:
             self._is_touched = True
         if not self._has_begun:
             self._has_begun = True
-            self._before_first()
+            with torch.no_grad():
+                self._before_first()
         arrival.has_come = True
         if self._is_learning:
             arrival.remember()
         if is_first:
             self._missing[table] = self._missing.get(table, self._expected[table]) - 1
         if self.sends and not self._is_touched and self._missing[table] == 0:
-            self._send(self._job, arrival.table)
+            with torch.no_grad():
+                self._send(self._job, arrival.table)
             self._job.call("geeps_send_ahead", table)
             self.sent.add(table)
             for member in arrival.table.members:
