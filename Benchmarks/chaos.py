@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Kills random processes of a training run at random moments; every run must end with the same bits.
 
-    Benchmarks/chaos.py [--runs 50] [--seed 1] [--geeps .build/release/geeps]
+    Benchmarks/chaos.py [--runs 50] [--seed 1] [--geeps .build/release/geeps] [--reset-every-ms 200]
 
 Each run trains with 1 to 4 workers and a checkpoint every few clocks, so that many kills come while one is being
 written. It is killed one to four times: a worker, or the whole job, which is then started again by hand; sometimes it
-is stopped by SIGTERM instead. Prints a line a run and ends with code 1 if any differs.
+is stopped by SIGTERM instead. With --reset-every-ms nobody is killed: all connections of rows are reset so often, over
+TCP, by `ss -K` (root). Prints a line a run and ends with code 1 if any differs.
 """
 
 import argparse
@@ -87,12 +88,58 @@ def chaos(geeps, folder, number, steps, rng, expected):
     return good
 
 
+def lane_ports(pids):
+    """The TCP ports that the processes listen on; while training these are the ports of lanes."""
+    sockets = set()
+    for pid in pids:
+        try:
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                sockets.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except OSError:
+            pass
+    ports = []
+    with open("/proc/net/tcp") as table:
+        for line in table.readlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                ports.append(int(fields[1].split(":")[1], 16))
+    return ports
+
+
+def reset_lanes(pids):
+    """Resets all connections to the processes' lanes; how many there were."""
+    ports = lane_ports(pids)
+    if len(ports) < len(pids) or not ports:
+        return 0
+    wanted = " or ".join(f"sport = :{port}" for port in ports)
+    command = ["ss", "-HKtn", "state", "established", f"( {wanted} )"]
+    return len(subprocess.run(command, capture_output=True, check=True).stdout.splitlines())
+
+
+def storm(geeps, folder, number, milliseconds, rng, expected):
+    workers = rng.randint(2, 4)
+    out = os.path.join(folder, f"run{number}")
+    process = start(geeps, os.path.join(folder, "job.yaml"), out, workers, ["--set", "cluster.transport=tcp"])
+    resets = 0
+    while process.poll() is None:
+        time.sleep(milliseconds / 1000)
+        ranks = children(process.pid)
+        resets += reset_lanes(ranks) if len(ranks) == workers else 0
+    found = digest(out + "/model.safetensors") if process.returncode == 0 else f"code {process.returncode}"
+    good = found == expected[workers]
+    print(f"run {number:3}  {workers} workers  {resets:4} resets  {found}  {'same' if good else 'DIFFERENT'}", flush=True)
+    if good:
+        shutil.rmtree(out)
+    return good
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--geeps", default=".build/release/geeps")
+    parser.add_argument("--reset-every-ms", type=float, help="reset connections instead of killing processes")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
     folder = tempfile.mkdtemp(prefix="geeps-chaos-")
@@ -104,9 +151,12 @@ def main():
         if start(arguments.geeps, os.path.join(folder, "job.yaml"), out, workers, []).wait() != 0:
             sys.exit(f"the undisturbed run failed; see {out}.log")
         expected[workers] = digest(out + "/model.safetensors")
-    results = [
-        chaos(arguments.geeps, folder, number, arguments.steps, rng, expected) for number in range(arguments.runs)
-    ]
+    results = []
+    for number in range(arguments.runs):
+        if arguments.reset_every_ms:
+            results.append(storm(arguments.geeps, folder, number, arguments.reset_every_ms, rng, expected))
+        else:
+            results.append(chaos(arguments.geeps, folder, number, arguments.steps, rng, expected))
     print(f"{sum(results)} of {len(results)} runs ended with the same bits")
     if all(results):
         shutil.rmtree(folder)

@@ -160,13 +160,14 @@ public final class Node: Sendable {
             var connections: [[any Connection]] = []
             var worker: Client?
             if configuration.rank < configuration.workers {
-                connections = try LaneDialer(
-                    configuration: configuration, membership: membership, key: key,
-                    deadline: deadline
-                ).connectAll(to: server)
+                let dialer = LaneDialer(
+                    configuration: configuration, processes: membership.processes, key: key,
+                    // Weak: the membership's failure handler holds the worker, which holds this.
+                    failure: { [weak membership] in membership?.failure })
+                connections = try dialer.connectAll(to: server, deadline: deadline)
                 worker = try makeClient(
                     configuration, device: device, connections: connections,
-                    firstTick: Tick(restored?.tick ?? 0))
+                    repair: dialer.repair, firstTick: Tick(restored?.tick ?? 0))
             }
             membership.onFailure { [worker] failure in
                 worker?.fail(AccessError(.peerLost, failure.description))
@@ -209,13 +210,14 @@ public final class Node: Sendable {
 
     private static func makeClient(
         _ configuration: NodeConfiguration, device: any Device, connections: [[any Connection]],
-        firstTick: Tick
+        repair: LaneRepair, firstTick: Tick
     ) throws(LaunchError) -> Client {
         var working = ClientConfiguration(
             map: configuration.map, rank: configuration.rank,
             staleness: configuration.staleness, waitTimeout: configuration.waitTimeout,
             memory: configuration.memory, learningRate: configuration.learningRates)
         working.firstTick = firstTick
+        working.repair = repair
         do throws(AccessError) {
             return try Client(
                 configuration: working, device: device, connections: connections)

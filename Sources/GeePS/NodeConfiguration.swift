@@ -37,6 +37,10 @@ public struct NodeConfiguration: Sendable {
     public var transport = TransportOptions()
     /// How long to wait for all processes.
     public var joinTimeout = Duration.seconds(60)
+    /// How long a lane whose connection was lost may take to be there again.
+    ///
+    /// Each process may have its own time.
+    public var reconnectTimeout = Duration.seconds(10)
     /// How long a read or an update waits before it fails.
     public var waitTimeout = Duration.seconds(120)
     /// The tables.

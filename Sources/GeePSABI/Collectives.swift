@@ -82,6 +82,7 @@ public func geeps_count(
         all.updates = counters.access.updates
         all.plan_deviations = counters.access.planDeviations
         all.replans = counters.access.replans
+        all.reconnects = counters.repairs.reconnects
         copyFirst(byte_count, of: all, to: out)
     }
 }

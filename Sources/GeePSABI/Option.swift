@@ -8,8 +8,8 @@ struct Option {
 
     private static let keys = [
         "rank", "world_size", "rendezvous", "interface", "keepers", "staleness", "transport",
-        "tls_certificate", "tls_key", "tls_ca", "join_timeout", "wait_timeout", "memory",
-        "budget_bytes", "device", "agreement",
+        "tls_certificate", "tls_key", "tls_ca", "join_timeout", "wait_timeout",
+        "reconnect_timeout", "memory", "budget_bytes", "device", "agreement",
     ]
 
     /// Puts the option into `configuration`.
@@ -28,6 +28,7 @@ struct Option {
         case "tls_ca": configuration.control.tls.orNone.ca = value
         case "join_timeout": configuration.joinTimeout = try seconds()
         case "wait_timeout": configuration.waitTimeout = try seconds()
+        case "reconnect_timeout": configuration.reconnectTimeout = try seconds()
         case "staleness": configuration.staleness = try staleness()
         case "transport": configuration.carrier = try carrier()
         case "memory": try setMemory(&configuration)

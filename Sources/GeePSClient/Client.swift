@@ -18,6 +18,8 @@ public struct ClientConfiguration: Sendable {
     public var learningRate: @Sendable (TableIndex, UInt64) -> Double
     /// Clocks completed before: the tick that the keepers are restored at.
     public var firstTick = Tick.zero
+    /// How lanes whose connection is lost get another; nil: the client then fails.
+    public var repair: LaneRepair?
 
     /// A configuration.
     public init(
@@ -234,6 +236,7 @@ public final class Client: Sendable {
             stallNanoseconds: stallNanoseconds,
             rowWaitNanoseconds: store.application.rowWaitNanoseconds,
             startWaitNanoseconds: store.application.startWaitNanoseconds,
+            repairs: store.repairs,
             bytesSent: store.bytesSent, bytesReceived: store.bytesReceived,
             bytesSentOutside: store.bytesSentOutside,
             bytesReceivedOutside: store.bytesReceivedOutside)
@@ -271,6 +274,8 @@ public struct ClientCounters: Sendable, Hashable {
     public var rowWaitNanoseconds: UInt64
     /// Of the stall, waits for initial values.
     public var startWaitNanoseconds: UInt64
+    /// Connections to keepers that were lost and made anew.
+    public var repairs: RepairCounters
     /// Bytes handed to connections, frame headers included; in-process ones count too.
     public var bytesSent: UInt64
     /// Bytes received.

@@ -2,53 +2,75 @@ internal import GeePSCore
 internal import GeePSMemory
 import Synchronization
 
-/// One of several parallel connections to a keeper, with its pusher and its puller.
+/// One of several parallel ways to a keeper, with its pusher and its puller.
 ///
 /// The pusher sends this lane's blocks in the order their tables were committed; the puller writes fresh
-/// rows into the cache. The protocol's state is the lane's own; `signal` is held to decide, never to send.
+/// rows into the cache. A lane outlives its connection: the puller makes another when one is lost. The protocol's
+/// state is the lane's own; `signal` is held to decide, never to send.
 final class Lane: @unchecked Sendable {
     // Sendable: `state` is guarded by `signal`; the rest is constant after `start`.
     let keeper: Int
-    private let laneIndex: Int
-    private let laneCount: Int
-    private let rank: Int
-    private let connection: any Connection
-    private let blocks: [Block]
-    private let positionInTable: [Int]
+    let laneIndex: Int
+    let laneCount: Int
+    let rank: Int
+    let blocks: [Block]
+    let positionInTable: [Int]
+    let tables: [TableCopy]
+    /// The connection that the lane was made with.
+    let first: any Connection
+    let repair: LaneRepair?
     private let blocksOfTable: [[Int]]
-    private let tables: [TableCopy]
     private let learningRate: @Sendable (TableIndex, UInt64) -> Double
     private var onFailure: (@Sendable (TransportError, Lane) -> Void)?
-    private let signal = Signal()
-    private var state: State
+    let signal = Signal()
+    var state: State
     private var pusher: DedicatedThread?
     private var puller: DedicatedThread?
     // For who asks what this lane is at: the block that is being sent and since when; zero while none is.
-    private let sendingBlock = Atomic<Int>(0)
-    private let sendingTick = Atomic<UInt64>(0)
-    private let sendingSince = Atomic<UInt64>(0)
+    let sendingBlock = Atomic<Int>(0)
+    let sendingTick = Atomic<UInt64>(0)
+    let sendingSince = Atomic<UInt64>(0)
 
-    private struct State {
+    struct State {
         var rules: WorkerProtocol
         // Blocks that may have something to send, oldest first; each at most once.
         var queue: [Int] = []
         var queueHead = 0
         var isQueued: [Bool]
+        // Blocks whose initial values this worker gives, and those that the keeper does not have yet.
+        var hasInitial: [Bool]
         var needsInitial: [Bool]
         var isStopping = false
         var pushes: PushTimes
         // Waits that keepers have not been told of.
         var notices: [Notice] = []
+        // Nothing more is sent or received.
+        var isOver = false
+        // The newest connection; what the ones before have carried.
+        var connection: any Connection
+        var bytesSentBefore: UInt64 = 0
+        var bytesReceivedBefore: UInt64 = 0
+        // `connection` while the pusher may use it: both sides have said what they have, and nobody has found it
+        // broken.
+        var link: (any Connection)?
+        // The pusher is inside a send.
+        var isSending = false
+        // Why it could not.
+        var loss: TransportError?
+        // The goodbye has gone out on `link`.
+        var hasSaidGoodbye = false
+        var repairs = RepairCounters()
     }
 
     private enum Job {
         case initialise(block: Int)
         case push(block: Int, tick: UInt64, busyNanoseconds: UInt64, since: UInt64)
         case waited(Notice)
+        case goodbye
     }
 
     /// A wait for the rows of a block.
-    private struct Notice {
+    struct Notice {
         var block: Int
         var tick: UInt64
         var times: WaitNotice
@@ -57,14 +79,15 @@ final class Lane: @unchecked Sendable {
     /// The lane's blocks are those of `keeper` whose index leaves `laneIndex` when divided by `laneCount`.
     init(
         keeper: Int, laneIndex: Int, laneCount: Int, rank: Int, connection: any Connection,
-        map: ShardMap, tables: [TableCopy], staleness: Staleness,
+        repair: LaneRepair?, map: ShardMap, tables: [TableCopy], staleness: Staleness,
         learningRate: @escaping @Sendable (TableIndex, UInt64) -> Double, firstTick: Tick
     ) {
         self.keeper = keeper
         self.laneIndex = laneIndex
         self.laneCount = laneCount
         self.rank = rank
-        self.connection = connection
+        first = connection
+        self.repair = repair
         self.tables = tables
         self.learningRate = learningRate
         let blocks = map.blocksOfKeeper[keeper].map { map.blocks[$0] }
@@ -79,12 +102,14 @@ final class Lane: @unchecked Sendable {
                 tableOfBlock: blocks.map(\.table), tableCount: tables.count, staleness: staleness,
                 restoredAt: firstTick.count),
             isQueued: Array(repeating: false, count: blocks.count),
+            hasInitial: Array(repeating: false, count: blocks.count),
             needsInitial: Array(repeating: false, count: blocks.count),
             pushes: PushTimes(
-                blockCount: blocks.count, tableCount: tables.count, staleness: staleness))
+                blockCount: blocks.count, tableCount: tables.count, staleness: staleness),
+            connection: connection)
     }
 
-    /// Starts both threads; `onFailure` is called by the one that finds the connection broken.
+    /// Starts both threads; `onFailure` is called by the puller when a connection is lost and not to be replaced.
     func start(onFailure: @escaping @Sendable (TransportError, Lane) -> Void) {
         self.onFailure = onFailure
         pusher = DedicatedThread(name: "push \(keeper).\(laneIndex)") { [self] in runPusher() }
@@ -95,6 +120,7 @@ final class Lane: @unchecked Sendable {
     func initialise(table: TableIndex) {
         signal.withLock {
             for block in blocksOfTable[table] {
+                state.hasInitial[block] = true
                 state.needsInitial[block] = true
                 enqueue(block)
             }
@@ -110,42 +136,10 @@ final class Lane: @unchecked Sendable {
         }
     }
 
-    /// Tells the keeper of a wait for rows of this lane.
-    ///
-    /// Behind nothing but the frame that is being sent; before the block's next push, so that the keeper still knows
-    /// when the pushes of `tick` came.
-    func tell(ofWaitFor block: Block, tick: UInt64, _ times: WaitNotice) {
-        let local = (block.indexInKeeper - laneIndex) / laneCount
-        signal.withLock {
-            state.notices.append(Notice(block: local, tick: tick, times: times))
-            signal.wakeAll()
-        }
-    }
-
-    /// The push that is being sent, if one is; no lock is taken.
-    func sending(now: UInt64) -> WorkerStanding.Sending? {
-        let since = sendingSince.load(ordering: .relaxed)
-        let local = sendingBlock.load(ordering: .relaxed)
-        guard since > 0, blocks.indices.contains(local) else { return nil }
-        return WorkerStanding.Sending(
-            keeper: keeper, table: blocks[local].table, rows: blocks[local].rows,
-            tick: sendingTick.load(ordering: .relaxed), nanoseconds: now - min(now, since))
-    }
-
-    /// Whether a block of the keeper is this lane's.
-    func carries(_ block: Block) -> Bool {
-        block.keeper == keeper && block.indexInKeeper % laneCount == laneIndex
-    }
-
-    /// Whether frames leave the process.
-    var isOutside: Bool { connection.carrier != .inProcess }
-    var bytesSent: UInt64 { connection.bytesSent }
-    var bytesReceived: UInt64 { connection.bytesReceived }
-    var peer: String { connection.peer }
-
     /// Sends what is queued, says goodbye, waits for the keeper's and ends both threads.
     ///
-    /// Closing before the keeper's goodbye could reset the connection and destroy ours.
+    /// Only the keeper's goodbye says that all has arrived: a connection lost before it is made anew, and what was
+    /// lost sent again. Closing before it could reset the connection and destroy ours.
     func close() {
         signal.withLock {
             state.isStopping = true
@@ -153,97 +147,101 @@ final class Lane: @unchecked Sendable {
         }
         pusher?.join()
         puller?.join()
-        connection.close()
+        signal.withLock { state.connection }.close()
     }
 
     /// Ends both threads without sending anything more.
     func abort() {
-        connection.close()
-        signal.withLock {
-            state.isStopping = true
-            state.queue = []
-            state.queueHead = 0
+        let connection = signal.withLock {
+            state.isOver = true
             signal.wakeAll()
+            return state.connection
         }
+        connection.close()
     }
 
     // MARK: The pusher
 
     private func runPusher() {
-        do throws(TransportError) {
-            while let job = nextJob() { try perform(job) }
-            try connection.send(
-                FrameHeader(.goodbye), payload: UnsafeRawBufferPointer(start: nil, count: 0))
-        } catch {
-            report(error)
+        while let (job, connection) = nextJob() {
+            do throws(TransportError) {
+                try perform(job, on: connection)
+            } catch {
+                lose(connection, error)
+            }
         }
     }
 
-    private func nextJob() -> Job? {
+    /// What to send next and by which connection; nil when the lane is over.
+    private func nextJob() -> (Job, any Connection)? {
         signal.lock()
         defer { signal.unlock() }
-        while true {
-            if !state.notices.isEmpty { return .waited(state.notices.removeFirst()) }
-            while let block = dequeue() {
-                if state.needsInitial[block] {
-                    state.needsInitial[block] = false
-                    enqueue(block)
-                    return .initialise(block: block)
-                }
-                if let tick = state.rules.nextPush(block: block) {
-                    if state.rules.hasUnsent(block: block) { enqueue(block) }
-                    let now = monotonicNanoseconds()
-                    state.pushes.noteSent(block: block, tick: tick, at: now)
-                    return .push(
-                        block: block, tick: tick,
-                        busyNanoseconds: state.pushes.busy(
-                            table: blocks[block].table, tick: tick), since: now)
-                }
+        if state.isSending {
+            state.isSending = false
+            // The puller waits for this when the connection is lost.
+            if state.link == nil { signal.wakeAll() }
+        }
+        while !state.isOver {
+            if let link = state.link, let job = dequeueJob() {
+                state.isSending = true
+                return (job, link)
             }
-            guard !state.isStopping else { return nil }
             _ = signal.wait()
         }
+        return nil
     }
 
-    private func perform(_ job: Job) throws(TransportError) {
+    // With the signal held.
+    private func dequeueJob() -> Job? {
+        if !state.notices.isEmpty { return .waited(state.notices.removeFirst()) }
+        while let block = dequeue() {
+            if state.needsInitial[block] {
+                state.needsInitial[block] = false
+                enqueue(block)
+                return .initialise(block: block)
+            }
+            if let tick = state.rules.nextPush(block: block) {
+                if state.rules.hasUnsent(block: block) { enqueue(block) }
+                let now = monotonicNanoseconds()
+                state.pushes.noteSent(block: block, tick: tick, at: now)
+                return .push(
+                    block: block, tick: tick,
+                    busyNanoseconds: state.pushes.busy(table: blocks[block].table, tick: tick),
+                    since: now)
+            }
+        }
+        guard state.isStopping, !state.hasSaidGoodbye else { return nil }
+        state.hasSaidGoodbye = true
+        return .goodbye
+    }
+
+    private func perform(_ job: Job, on connection: any Connection) throws(TransportError) {
         switch job {
         case .initialise(let local):
-            let block = blocks[local]
-            try send(
-                .initialise, block: local, tick: 0, payload: payload(of: block, local, tick: 0))
+            try connection.send(
+                header(.initialise, block: local, tick: 0), payload: payload(local, tick: 0))
         case .push(let local, let tick, let busy, let since):
-            let block = blocks[local]
             sendingBlock.store(local, ordering: .relaxed)
             sendingTick.store(tick, ordering: .relaxed)
             sendingSince.store(since, ordering: .relaxed)
             defer { sendingSince.store(0, ordering: .relaxed) }
-            try send(
-                .push, block: local, tick: tick, busyNanoseconds: busy,
-                payload: payload(of: block, local, tick: tick))
-        case .waited(let notice):
-            var header = header(.waited, block: notice.block, tick: notice.tick)
-            header.notice = notice.times
-            try connection.send(header, payload: UnsafeRawBufferPointer(start: nil, count: 0))
-        }
-    }
-
-    private func payload(of block: Block, _ local: Int, tick: UInt64) -> UnsafeRawBufferPointer {
-        tables[block.table].payload(block: positionInTable[local], tick: tick)
-            ?? UnsafeRawBufferPointer(start: nil, count: 0)
-    }
-
-    private func send(
-        _ kind: FrameKind, block local: Int, tick: UInt64, busyNanoseconds: UInt64 = 0,
-        payload: UnsafeRawBufferPointer
-    ) throws(TransportError) {
-        var header = header(kind, block: local, tick: tick)
-        if kind == .push {
+            var header = header(.push, block: local, tick: tick)
             header.second = learningRate(blocks[local].table, tick).bitPattern
             header.setPush(
                 block: blocks[local].indexInKeeper,
-                busyMicroseconds: WaitNotice.microseconds(busyNanoseconds))
+                busyMicroseconds: WaitNotice.microseconds(busy))
+            try connection.send(header, payload: payload(local, tick: tick))
+        case .waited(let notice):
+            var header = header(.waited, block: notice.block, tick: notice.tick)
+            header.notice = notice.times
+            try connection.send(header, bytes: [])
+        case .goodbye: try connection.send(FrameHeader(.goodbye), bytes: [])
         }
-        try connection.send(header, payload: payload)
+    }
+
+    private func payload(_ local: Int, tick: UInt64) -> UnsafeRawBufferPointer {
+        tables[blocks[local].table].payload(block: positionInTable[local], tick: tick)
+            ?? UnsafeRawBufferPointer(start: nil, count: 0)
     }
 
     private func header(_ kind: FrameKind, block local: Int, tick: UInt64) -> FrameHeader {
@@ -258,91 +256,31 @@ final class Lane: @unchecked Sendable {
         return header
     }
 
-    // MARK: The puller
+    // MARK: Ends
 
-    private func runPuller() {
-        do throws(TransportError) {
-            while true {
-                let frame = try connection.receive(deadline: nil)
-                if frame.header.kind == .goodbye { return }
-                try take(frame, at: monotonicNanoseconds())
+    /// The keeper has said goodbye.
+    func finish() {
+        signal.withLock {
+            state.isOver = true
+            signal.wakeAll()
+        }
+    }
+
+    /// The lane has failed, unless it was over before.
+    func report(_ error: TransportError) {
+        let isExpected = signal.withLock {
+            defer {
+                state.isOver = true
+                signal.wakeAll()
             }
-        } catch {
-            report(error)
+            return state.isOver
         }
-    }
-
-    private func take(
-        _ frame: borrowing ReceivedFrame, at nanoseconds: UInt64
-    ) throws(TransportError) {
-        let header = frame.header
-        let local = try locate(header, payloadBytes: frame.payload.count)
-        let block = blocks[local]
-        let (verdict, sent) = signal.withLock {
-            (
-                state.rules.offer(block: local, age: header.tick, acknowledging: header.second),
-                state.pushes.sent(block: local, tick: header.tick)
-            )
-        }
-        let table = tables[block.table]
-        switch verdict {
-        case .store:
-            table.store(frame.payload, block: positionInTable[local])
-            signal.withLock {
-                state.rules.stored(block: local, age: header.tick)
-                if state.rules.hasUnsent(block: local) { enqueue(local) }
-            }
-            table.note(
-                block: positionInTable[local], age: header.tick, acknowledged: header.second,
-                roundTripNanoseconds: sent.map { nanoseconds - $0 } ?? 0)
-        case .stale:
-            table.note(block: positionInTable[local], age: nil, acknowledged: header.second)
-        case .refused(let refusal):
-            throw TransportError(
-                .malformed,
-                "\(connection.peer) sent rows of table \(table.layout.name), rows \(block.rows), age "
-                    + "\(header.tick), acknowledging tick \(header.second): \(refusal)")
-        }
-    }
-
-    /// The block a rows frame speaks of; every field is checked against the shard map.
-    private func locate(_ header: FrameHeader, payloadBytes: Int) throws(TransportError) -> Int {
-        guard header.kind == .rows else {
-            throw TransportError(
-                .malformed, "\(connection.peer) sent a \(header.kind) frame where rows are expected"
-            )
-        }
-        let local = Int(truncatingIfNeeded: header.third) / laneCount
-        guard header.third < UInt64(Int32.max), blocks.indices.contains(local),
-            blocks[local].indexInKeeper == Int(header.third)
-        else {
-            throw TransportError(
-                .malformed,
-                "\(connection.peer) sent rows of block \(header.third), which is not of this lane")
-        }
-        let block = blocks[local]
-        let layout = tables[block.table].layout
-        guard header.table == UInt32(block.table), header.firstRow == UInt64(block.rows.lowerBound),
-            Int(header.rowCount) == block.rows.count,
-            payloadBytes == block.rows.count * layout.rowBytes
-        else {
-            throw TransportError(
-                .malformed,
-                "\(connection.peer) sent table \(header.table) rows \(header.firstRow)+\(header.rowCount) "
-                    + "in \(payloadBytes) bytes for block \(header.third), expected table \(block.table) "
-                    + "rows \(block.rows) in \(block.rows.count * layout.rowBytes)")
-        }
-        return local
-    }
-
-    private func report(_ error: TransportError) {
-        let isExpected = signal.withLock { state.isStopping }
         if !isExpected { onFailure?(error, self) }
     }
 
     // MARK: The queue, under `signal`
 
-    private func enqueue(_ block: Int) {
+    func enqueue(_ block: Int) {
         guard !state.isQueued[block] else { return }
         state.isQueued[block] = true
         state.queue.append(block)

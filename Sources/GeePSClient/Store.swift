@@ -40,14 +40,15 @@ final class Store: ParameterStore {
             connections.enumerated().map { index, connection in
                 Lane(
                     keeper: keeper, laneIndex: index, laneCount: connections.count,
-                    rank: configuration.rank, connection: connection, map: map, tables: tables,
+                    rank: configuration.rank, connection: connection,
+                    repair: configuration.repair, map: map, tables: tables,
                     staleness: configuration.staleness, learningRate: configuration.learningRate,
                     firstTick: configuration.firstTick)
             }
         }
     }
 
-    /// Starts the lanes' threads; the first connection that breaks fails everything.
+    /// Starts the lanes' threads; the first lane that fails, fails everything.
     func start() {
         for lane in lanes {
             lane.start { [weak self] error, lane in
@@ -84,6 +85,7 @@ final class Store: ParameterStore {
     var bytesReceivedOutside: UInt64 {
         lanes.reduce(0) { $0 + ($1.isOutside ? $1.bytesReceived : 0) }
     }
+    var repairs: RepairCounters { lanes.reduce(RepairCounters()) { $0 + $1.repairs } }
     var waits: [WaitCounters] { tables.map(\.waits) }
 
     // MARK: The application's waits

@@ -67,6 +67,18 @@ extension Connection {
 
     /// None.
     public var channelBinding: [UInt8] { [] }
+
+    /// Sends one frame with a payload that was made for it: short messages, not rows.
+    public func send(_ header: FrameHeader, bytes: [UInt8]) throws(TransportError) {
+        let result = bytes.withUnsafeBytes { payload -> Result<Void, TransportError> in
+            do throws(TransportError) {
+                return .success(try send(header, payload: payload))
+            } catch {
+                return .failure(error)
+            }
+        }
+        try result.get()
+    }
 }
 
 /// Where the memory of a received payload returns to.

@@ -102,7 +102,7 @@ final class KeeperThread: @unchecked Sendable {
         mailbox.send(.frame(frame, session, nanoseconds: monotonicNanoseconds()))
     }
 
-    /// A worker's lane is open.
+    /// A worker has said what it has of the blocks of a lane.
     func post(joined session: Session) { mailbox.send(.joined(session)) }
 
     /// Has each block copied into `capture` as soon as its tick is applied; a tick that is over is now.
@@ -157,9 +157,15 @@ final class KeeperThread: @unchecked Sendable {
             sessions[session.worker] = Array(repeating: nil, count: session.laneCount)
         }
         sessions[session.worker][session.lane] = session
-        for block in ownBlocks
-        where block % session.laneCount == session.lane {
-            if rules.age(block: block) != nil { session.enqueue(block: block) }
+        let blocks = ownBlocks.filter { $0 % session.laneCount == session.lane }
+        session.answer(
+            blocks.map { ($0, rules.resumePoint(block: $0, worker: session.worker)) }, of: partCount
+        )
+        for block in blocks
+        where rules.owesRows(
+            block: block, to: session.worker, having: session.resumePoint(ofBlock: block))
+        {
+            session.enqueue(block: block)
         }
     }
 

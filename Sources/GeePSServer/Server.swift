@@ -82,14 +82,19 @@ public final class Server: @unchecked Sendable {
         }
     }
 
-    /// Serves one lane of `worker`.
+    /// Serves one connection of a lane of `worker`.
     ///
-    /// - Parameter welcome: called when nothing stands in the way, before anything is sent on the lane.
-    /// - Throws: `.refused` when no such keeper, worker or lane is here or the lane is open already;
-    ///   what `welcome` throws.
+    /// A later connection of a lane takes the place of an earlier one, which is closed: the worker has lost it,
+    /// whether or not that has been noticed here. Returns when what the earlier one brought is with the keeper.
+    ///
+    /// - Parameters:
+    ///   - number: higher than those of the lane's earlier connections.
+    ///   - welcome: called when nothing stands in the way, before anything is sent on the lane.
+    /// - Throws: `.refused` when no such keeper, worker or lane is here or the lane has a connection that is not
+    ///   an earlier one; what `welcome` throws.
     public func serve(
         _ connection: any Connection, worker: Int, keeper index: Int, lane: Int, laneCount: Int,
-        welcome: () throws(TransportError) -> Void = {}
+        number: UInt32 = 0, welcome: () throws(TransportError) -> Void = {}
     ) throws(TransportError) {
         guard let keeper = keepers[index] else {
             throw TransportError(
@@ -103,27 +108,30 @@ public final class Server: @unchecked Sendable {
             throw TransportError(.refused, "lane \(lane) of \(laneCount) is not a lane")
         }
         let session = Session(
-            worker: worker, lane: lane, laneCount: laneCount, keeper: index,
+            worker: worker, lane: lane, laneCount: laneCount, keeper: index, number: number,
             connection: connection, blocks: keeper.blocks, publications: keeper.publications)
         try admit(session)
+        session.endPredecessor()
         do throws(TransportError) {
             try welcome()
         } catch {
-            signal.withLock { sessions.removeAll { $0 === session } }
+            session.close()
             throw error
         }
-        keeper.post(joined: session)
         session.start(
+            onResume: { session in keeper.post(joined: session) },
             onFrame: { frame, session in keeper.post(frame, from: session) },
             onFailure: { [onFailure] error, session in onFailure(session.worker, error) })
     }
 
-    /// Takes `session` in, unless it is the second one of its lane or counts the lanes otherwise.
+    /// Takes `session` in, unless its lane has a connection that is not an earlier one or it counts the lanes
+    /// otherwise.
     private func admit(_ session: Session) throws(TransportError) {
         let name = "worker \(session.worker)"
         try signal.withLock { () throws(TransportError) in
             guard !isClosing else { throw TransportError(.closed, "the server is closing") }
-            for other in sessions
+            var earlier: Int?
+            for (index, other) in sessions.enumerated()
             where other.worker == session.worker && other.keeper == session.keeper {
                 guard other.laneCount == session.laneCount else {
                     throw TransportError(
@@ -131,13 +139,17 @@ public final class Server: @unchecked Sendable {
                         "\(name) has said that it opens \(other.laneCount) lanes to keeper "
                             + "\(session.keeper), and now \(session.laneCount) lanes")
                 }
-                guard other.lane != session.lane else {
+                guard other.lane == session.lane else { continue }
+                guard other.number < session.number else {
                     throw TransportError(
                         .refused,
                         "lane \(session.lane) of \(name) to keeper \(session.keeper) is open already"
                     )
                 }
+                earlier = index
             }
+            // From here on whoever ends this session waits for the earlier one too.
+            if let earlier { session.follow(sessions.remove(at: earlier)) }
             sessions.append(session)
         }
     }

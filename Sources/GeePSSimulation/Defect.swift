@@ -25,6 +25,8 @@ public enum Defect: String, CaseIterable, Sendable {
     case logReusedBeforeAcknowledgement
     /// The keeper does not send its rows to a worker that comes back.
     case reconnectWithoutRepublish
+    /// The keeper sends rows to a worker that comes back though it has them.
+    case rowsSentTwice
     /// The worker stores rows that are not news.
     case olderRowsOverwriteNewer
     /// Rank 0 sends the initial values once only.

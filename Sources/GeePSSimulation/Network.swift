@@ -1,3 +1,5 @@
+import GeePSCore
+
 /// What travels between a worker and a keeper.
 struct Frame {
     enum Kind: UInt8 {
@@ -22,6 +24,8 @@ struct Frame {
     /// push: the contribution.
     var value: UInt64 = 0
     var contents = Contents()
+    /// hello, welcome: what the sender has of the keeper's blocks.
+    var points: [ResumePoint] = []
     /// It outlived its connection.
     var isLate = false
 }

@@ -25,8 +25,6 @@ struct Scenario {
     /// Percent of (worker, table) pairs that are updated but never read.
     let writeOnlyPercent: UInt64
     let commitsInReverse: Bool
-    /// Whether a worker takes note of a loss when it sees it, or when it is connected again.
-    let rewindsAtLoss: Bool
     let delayMinimum: UInt64
     let delaySpread: UInt64
     let computeSpread: UInt64
@@ -55,7 +53,6 @@ struct Scenario {
         mixesStaleness = random.chance(20)
         writeOnlyPercent = random.chance(20) ? 30 : 0
         commitsInReverse = random.chance(50)
-        rewindsAtLoss = random.chance(50)
         delayMinimum = 1 + random.below(100)
         delaySpread = Self.drawSpread(from: &random)
         computeSpread = Self.drawSpread(from: &random)

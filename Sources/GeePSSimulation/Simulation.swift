@@ -18,6 +18,8 @@ public enum Checker: String, CaseIterable, Sendable {
     case boundedHolds
     /// A push is never read from an update log entry that was free to be reused.
     case updateLog
+    /// Rows that are sent as they are, not as a copy, do not change meanwhile.
+    case rowsStandStill
     /// A checkpoint holds what its tick says.
     case checkpoint
     /// When faults stop, every worker reaches the target.

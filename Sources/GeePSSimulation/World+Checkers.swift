@@ -131,6 +131,19 @@ extension World {
                 + "although \(acknowledged) is acknowledged")
     }
 
+    /// In lock step a keeper sends the rows that it steps, not a copy: nobody who could push the next tick may be
+    /// among those whom it sends them to.
+    mutating func checkRowsStandStill(keeper: Int, block: Int, worker: Int) {
+        guard scenario.lag == 0 else { return }
+        let age = keepers[keeper].machine.age(block: block) ?? 0
+        let received = keepers[keeper].machine.received(block: block, from: worker)
+        guard received > age else { return }
+        violate(
+            .rowsStandStill,
+            "keeper \(keeper) sends block \(block) at age \(age) to worker \(worker), which has pushed "
+                + "tick \(received)")
+    }
+
     /// Contributions of a tick are added in rank order.
     mutating func checkRankOrder(worker: Int, keeper: Int, block: Int) {
         let expected = keepers[keeper].nextRanks[block]

@@ -109,10 +109,12 @@ extension World {
         }
     }
 
-    /// Sends the rows of every initialised block to `worker`, as after a reconnect.
-    mutating func publishAll(keeper: Int, to worker: Int) {
-        for block in keepers[keeper].rows.indices
-        where keepers[keeper].machine.age(block: block) != nil {
+    /// Sends `worker`, which has said what it has, the rows that it lacks: a connection begins.
+    mutating func publishOwed(keeper: Int, to worker: Int, having points: [ResumePoint]) {
+        for (block, point) in points.enumerated()
+        where defect == .rowsSentTwice
+            || keepers[keeper].machine.owesRows(block: block, to: worker, having: point)
+        {
             publish(keeper: keeper, block: block, to: worker)
         }
     }
@@ -122,6 +124,7 @@ extension World {
         guard connections[index].keeperEpoch > 0,
             let age = keepers[keeper].machine.age(block: block)
         else { return }
+        checkRowsStandStill(keeper: keeper, block: block, worker: worker)
         var rows = frame(.rows, on: index, toKeeper: false)
         rows.block = scenario.map.blocksOfKeeper[keeper][block]
         rows.tick = age

@@ -18,7 +18,12 @@ extension World {
         connections[index].toKeeper.lastArrival = 0
         connections[index].toWorker.lastArrival = 0
         note(.connect, worker: worker, keeper: keeperIndex(of: index))
-        send(frame(.hello, on: index, toKeeper: true))
+        let keeper = keeperIndex(of: index)
+        var hello = frame(.hello, on: index, toKeeper: true)
+        hello.points = scenario.map.blocksOfKeeper[keeper].indices.map {
+            workers[worker].machines[keeper].resumePoint(block: $0)
+        }
+        send(hello)
     }
 
     /// A frame of the newest connection.
@@ -126,9 +131,13 @@ extension World {
         guard hello.epoch > connections[hello.connection].keeperEpoch else { return }
         connections[hello.connection].keeperEpoch = hello.epoch
         note(.hello, worker: worker, keeper: keeper)
-        send(frame(.welcome, on: hello.connection, toKeeper: false))
+        var welcome = frame(.welcome, on: hello.connection, toKeeper: false)
+        welcome.points = scenario.map.blocksOfKeeper[keeper].indices.map {
+            keepers[keeper].machine.resumePoint(block: $0, worker: worker)
+        }
+        send(welcome)
         guard defect != .reconnectWithoutRepublish || hello.epoch == 1 else { return }
-        publishAll(keeper: keeper, to: worker)
+        publishOwed(keeper: keeper, to: worker, having: hello.points)
     }
 
     /// The worker's side of a new connection: what was lost is sent again, then what is new.
@@ -138,17 +147,24 @@ extension World {
         else { return }
         connections[welcome.connection].workerIsUp = true
         note(.welcomed, worker: worker, keeper: keeper)
-        if worker == 0, restoredTick == 0 { sendInitialValues(keeper: keeper) }
-        if defect == .newPushesOvertakeReplay { pumpAll(worker: worker, keeper: keeper) }
-        if !scenario.rewindsAtLoss || defect == .newPushesOvertakeReplay {
-            rewind(worker: worker, keeper: keeper)
+        if worker == 0, restoredTick == 0 {
+            sendInitialValues(keeper: keeper, unless: welcome.points)
         }
+        if defect == .newPushesOvertakeReplay { pumpAll(worker: worker, keeper: keeper) }
+        resume(worker: worker, keeper: keeper, welcome.points)
         pumpAll(worker: worker, keeper: keeper)
     }
 
-    private mutating func rewind(worker: Int, keeper: Int) {
+    private mutating func resume(worker: Int, keeper: Int, _ points: [ResumePoint]) {
         guard defect != .pushesNotReplayed else { return }
-        workers[worker].machines[keeper].connectionLost()
+        for (block, point) in points.enumerated() {
+            let refusal = workers[worker].machines[keeper].resume(block: block, keeper: point)
+            guard let refusal else { continue }
+            violate(
+                .refusal,
+                "worker \(worker) refused \(point) of block \(block) of keeper \(keeper): \(refusal)"
+            )
+        }
     }
 
     /// Breaks the newest connection.
@@ -172,9 +188,6 @@ extension World {
         connections[index].workerIsUp = false
         connections[index].closedEpoch = epoch
         note(.workerNotices, worker: worker, keeper: keeperIndex(of: index))
-        if scenario.rewindsAtLoss, defect != .newPushesOvertakeReplay {
-            rewind(worker: worker, keeper: keeperIndex(of: index))
-        }
         queue.schedule(
             at: now + delay(), .connect(connection: index, generation: generation))
     }

@@ -186,11 +186,11 @@ extension World {
         }
     }
 
-    /// Sends the initial values that are not known to have arrived.
-    mutating func sendInitialValues(keeper: Int) {
+    /// Sends the initial values that the keeper says it does not have.
+    mutating func sendInitialValues(keeper: Int, unless points: [ResumePoint]) {
         let index = connectionIndex(worker: 0, keeper: keeper)
         for (local, block) in scenario.map.blocksOfKeeper[keeper].enumerated()
-        where workers[0].machines[keeper].age(block: local) == nil {
+        where points[local].age == nil {
             if workers[0].hasInitialised[block] {
                 if defect == .initialValuesNotResent { continue }
                 coverage.initialValuesResent += 1

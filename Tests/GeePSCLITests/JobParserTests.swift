@@ -211,6 +211,10 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         ("cluster", "cluster: {workers: 4097}", "5:20: found the number 4097"),
         ("cluster", "cluster: {workers: 2, keepers: 129}", "5:23: found 129 keepers for 2 workers"),
         ("cluster", "cluster: {transport: rdma}", "5:22: found 'rdma' for cluster.transport"),
+        (
+            "cluster", "cluster: {reconnect_timeout: 0s}",
+            "5:30: found '0s' for cluster.reconnect_timeout"
+        ),
         ("cluster", "cluster: {join_timeout: 0s}", "5:25: found '0s' for cluster.join_timeout"),
         ("output", "output: {}", "5:9: missing key 'directory' in output"),
         ("init", "init: [a]", "5:7: found a list of 1 for init"),
@@ -392,7 +396,7 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         ["data={format: cifar10, path: '/a b/c: #d', shuffle: false, batch_size: 7}"],
         ["train={steps: 100, seed: 18446744073709551615}", "consistency.staleness=async"],
         [
-            "cluster={workers: 4, keepers: 2, transport: shared-memory, port: 99, lanes: 3, join_timeout: 1500ms, interface: '::1'}"
+            "cluster={workers: 4, keepers: 2, transport: shared-memory, port: 99, lanes: 3, join_timeout: 1500ms, reconnect_timeout: 2500ms, interface: '::1'}"
         ],
         ["cluster={workers: 2, tls: {certificate: a/b.pem, key: '../k y.pem', ca: /c.pem}}"],
         ["memory={parameter_cache: host, link: 12GB/s}"],

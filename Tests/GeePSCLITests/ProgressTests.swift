@@ -209,6 +209,20 @@ import Testing
                 """)
     }
 
+    @Test func reconnectsAreToldWhenThereWereAny() {
+        var stormy = summary
+        stormy.reconnects = 12
+        stormy.outageSeconds = 0.5
+        let end = ",\"memory\":null,\"reconnects\":12,\"reconnect_seconds\":0.5}"
+        #expect(stormy.json.text.hasSuffix(end), "\(stormy.json.text)")
+        let title = "digits.yaml, 2 workers"
+        #expect(
+            stormy.table(title: title, isColored: false)
+                .contains("reconnects     12, without a connection for 0.5"))
+        #expect(!summary.table(title: title, isColored: false).contains("reconnects"))
+        #expect(!summary.json.text.contains("reconnect"))
+    }
+
     @Test func theTableSaysWhatAPersonWantsToKnow() {
         let table = summary.table(title: "digits.yaml, 2 workers", isColored: false)
         for part in [

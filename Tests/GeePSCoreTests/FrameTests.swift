@@ -18,14 +18,14 @@ struct SeededGenerator: RandomNumberGenerator {
 @Suite struct FrameTests {
     private static let golden = bytes(
         """
-        47 50 53 46 02 05 00 00 84 c9 ba c8 00 00 00 00
+        47 50 53 46 03 05 00 00 df 6d 01 bd 00 00 00 00
         03 00 00 00 02 00 00 00 00 04 00 00 00 00 00 00
         00 01 00 00 00 00 02 00 29 00 00 00 00 00 00 00
         9a 99 99 99 99 99 b9 3f 05 00 00 00 d4 30 00 00
         """)
     private static let goldenChecked = bytes(
         """
-        47 50 53 46 02 08 01 00 27 5f ef 1f 83 92 06 e3
+        47 50 53 46 03 08 01 00 7c fb 54 6a 83 92 06 e3
         00 00 00 00 01 00 00 00 00 00 00 00 00 00 00 00
         00 00 00 00 09 00 00 00 00 00 00 00 00 00 00 00
         00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
@@ -46,7 +46,7 @@ struct SeededGenerator: RandomNumberGenerator {
 
     private static let goldenWaited = bytes(
         """
-        47 50 53 46 02 0b 00 00 39 44 61 76 00 00 00 00
+        47 50 53 46 03 0b 00 00 62 e0 da 03 00 00 00 00
         03 00 00 00 01 00 00 00 00 04 00 00 00 00 00 00
         00 01 00 00 00 00 00 00 29 00 00 00 00 00 00 00
         80 0c 00 00 04 10 00 00 05 00 00 00 00 00 00 00
@@ -129,7 +129,7 @@ struct SeededGenerator: RandomNumberGenerator {
     }
 
     @Test func numbersOfKindsAreFixed() {
-        #expect(FrameKind.allCases.map(\.rawValue) == Array(1...11))
+        #expect(FrameKind.allCases.map(\.rawValue) == Array(1...12))
     }
 
     @Test(arguments: FrameKind.allCases)
@@ -186,20 +186,20 @@ struct SeededGenerator: RandomNumberGenerator {
         bytes[0] = 0
         #expect(throws: FrameError.wrongMagic(0x4653_5000)) { try decode(bytes) }
         bytes = Self.golden
-        bytes[4] = 1
-        #expect(throws: FrameError.wrongVersion(1)) { try decode(bytes) }
+        bytes[4] = 2
+        #expect(throws: FrameError.wrongVersion(2)) { try decode(bytes) }
         bytes = Self.golden
         bytes[40] = 0
         #expect {
             try decode(bytes)
         } throws: { error in
-            if case FrameError.wrongHeaderChecksum(found: 0xC8BA_C984, _) = error {
+            if case FrameError.wrongHeaderChecksum(found: 0xBD01_6DDF, _) = error {
                 true
             } else {
                 false
             }
         }
-        for kind: UInt8 in [0, 12, 255] {
+        for kind: UInt8 in [0, 13, 255] {
             bytes = Self.golden
             bytes[5] = kind
             #expect(throws: FrameError.unknownKind(kind)) { try decode(resealed(bytes)) }

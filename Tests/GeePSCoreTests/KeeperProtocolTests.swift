@@ -195,6 +195,35 @@ import Testing
         #expect(keeper.age(block: 0) == 8)
     }
 
+    @Test func aWorkerIsOwedTheRowsThatItLacks() {
+        var keeper = initialised(workers: 2, blocks: 1, policy: .aggregated(staleness: 0))
+        for worker in 0..<2 { _ = keeper.offer(worker: worker, block: 0, tick: 1) }
+        while keeper.next(block: 0) != nil {}
+        #expect(keeper.offer(worker: 0, block: 0, tick: 2) == .fold)
+        #expect(keeper.resumePoint(block: 0, worker: 0) == ResumePoint(age: 1, tick: 2))
+        #expect(keeper.resumePoint(block: 0, worker: 1) == ResumePoint(age: 1, tick: 1))
+        for (age, isOwed): (UInt64?, Bool) in [(nil, true), (0, true), (1, false)] {
+            let point = ResumePoint(age: age, tick: 1)
+            #expect(keeper.owesRows(block: 0, to: 0, having: point) == isOwed)
+        }
+    }
+
+    @Test func asynchronousWorkersAreOwedRowsWithTheirOwnUpdates() {
+        var keeper = initialised(workers: 2, blocks: 1, policy: .onArrival)
+        #expect(keeper.offer(worker: 1, block: 0, tick: 1) == .fold)
+        #expect(keeper.next(block: 0) != nil)
+        #expect(keeper.owesRows(block: 0, to: 1, having: ResumePoint(age: 0, tick: 0)))
+        #expect(!keeper.owesRows(block: 0, to: 1, having: ResumePoint(age: 0, tick: 1)))
+        #expect(!keeper.owesRows(block: 0, to: 0, having: ResumePoint(age: 0, tick: 0)))
+    }
+
+    @Test func nobodyIsOwedRowsBeforeTheInitialValues() {
+        let keeper = KeeperProtocol(
+            workerCount: 1, blockCount: 1, policy: .aggregated(staleness: 0))
+        #expect(keeper.resumePoint(block: 0, worker: 0) == ResumePoint(age: nil, tick: 0))
+        #expect(!keeper.owesRows(block: 0, to: 0, having: ResumePoint(age: nil, tick: 0)))
+    }
+
     @Test func keeperNeedsAWorker() async {
         await #expect(processExitsWith: .failure) {
             _ = KeeperProtocol(workerCount: 0, blockCount: 1, policy: .onArrival)

@@ -135,27 +135,57 @@ import Testing
         for _ in 0..<3 { _ = worker.commit(table: 0) }
         for tick in UInt64(1)...3 { #expect(worker.nextPush(block: 0) == tick) }
         #expect(worker.offer(block: 0, age: 0, acknowledging: 1) == .stale)
-        worker.connectionLost()
+        #expect(worker.resume(block: 0, keeper: ResumePoint(age: 0, tick: 1)) == nil)
         #expect(worker.hasUnsent(block: 0))
         _ = worker.commit(table: 0)
         for tick in UInt64(2)...4 { #expect(worker.nextPush(block: 0) == tick) }
         #expect(worker.nextPush(block: 0) == nil)
     }
 
-    @Test func acknowledgementAfterALossSavesTheReplay() {
+    @Test func whatTheKeeperHasReceivedIsNotSentAgain() {
         var worker = ready(.clocks(3))
         for _ in 0..<3 { _ = worker.commit(table: 0) }
         for tick in UInt64(1)...3 { #expect(worker.nextPush(block: 0) == tick) }
-        worker.connectionLost()
-        #expect(worker.offer(block: 0, age: 0, acknowledging: 2) == .stale)
+        #expect(worker.resumePoint(block: 0) == ResumePoint(age: 0, tick: 0))
+        #expect(worker.resume(block: 0, keeper: ResumePoint(age: 0, tick: 2)) == nil)
         #expect(worker.nextPush(block: 0) == 3)
+        // It is acknowledged when rows say so.
+        #expect(worker.acknowledged(block: 0) == 0)
+        #expect(worker.resumePoint(block: 0) == ResumePoint(age: 0, tick: 0))
+    }
+
+    @Test func asynchronousRowsWithWhatWasReceivedBeforeALossAreNews() {
+        var worker = ready(.unbounded)
+        _ = worker.commit(table: 0)
+        #expect(worker.nextPush(block: 0) == 1)
+        #expect(worker.resume(block: 0, keeper: ResumePoint(age: 0, tick: 1)) == nil)
+        #expect(worker.nextPush(block: 0) == nil)
+        #expect(worker.offer(block: 0, age: 0, acknowledging: 1) == .store)
     }
 
     @Test func lossWithoutUnacknowledgedPushesChangesNothing() {
         var worker = ready()
-        worker.connectionLost()
+        #expect(worker.resume(block: 0, keeper: ResumePoint(age: 0, tick: 0)) == nil)
         #expect(worker.nextPush(block: 0) == nil)
         #expect(worker.age(block: 0) == 0)
+    }
+
+    @Test func aKeeperThatHasLessThanBeforeIsRefused() {
+        var worker = ready(.clocks(1))
+        for _ in 0..<2 { _ = worker.commit(table: 0) }
+        store(&worker, block: 0, age: 1, acknowledging: 1)
+        let own = ResumePoint(age: 1, tick: 1)
+        #expect(worker.resumePoint(block: 0) == own)
+        for (age, tick, refusal): (UInt64?, UInt64, WorkerProtocol.Refusal?) in [
+            (1, 1, nil), (2, 2, nil), (0, 1, .wentBack(from: own)), (nil, 1, .wentBack(from: own)),
+            (1, 0, .wentBack(from: own)), (1, 3, .acknowledgesUnsent(pushed: 2)),
+        ] {
+            var worker = worker
+            #expect(
+                worker.resume(block: 0, keeper: ResumePoint(age: age, tick: tick)) == refusal,
+                "age \(String(describing: age)), tick \(tick)")
+        }
+        #expect(worker.resume(block: 99, keeper: own) == .unknownBlock)
     }
 
     @Test func restoredWorkerGoesOnFromItsTick() {
@@ -169,7 +199,7 @@ import Testing
         #expect(worker.nextPush(block: 0) == nil)
         store(&worker, block: 0, age: 7, acknowledging: 7)
         #expect(worker.nextPush(block: 0) == 8)
-        worker.connectionLost()
+        #expect(worker.resume(block: 0, keeper: ResumePoint(age: 7, tick: 7)) == nil)
         #expect(worker.nextPush(block: 0) == 8)
     }
 }

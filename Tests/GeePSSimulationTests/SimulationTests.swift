@@ -29,6 +29,7 @@ import Testing
         (.replayAppliedTwice, .exactlyOnce),
         (.heldPushesForgotten, .exactlyOnce),
         (.reconnectWithoutRepublish, .liveness),
+        (.rowsSentTwice, .rowsStandStill),
         (.initialValuesNotResent, .liveness),
         (.rolledBackToIncompleteCheckpoint, .checkpoint),
         (.newPushesOvertakeReplay, .refusal),

@@ -92,7 +92,7 @@ private enum Nonsense {
         case 1: return Array(encoded(header).prefix(Int.random(in: 0..<64, using: &random)))
         case 2:
             var bytes = encoded(header)
-            bytes[4] = UInt8.random(in: 2...255, using: &random)
+            bytes[4] = UInt8.random(in: 4...255, using: &random)
             return bytes
         case 3:
             header.payloadBytes = 16

@@ -324,6 +324,7 @@ import Testing
                     // What a member would answer; it is heard, but does not get through.
                     var details = ByteWriter()
                     for field in [hello.third, hello.tick, hello.second] { details.write(field) }
+                    details.write(hello.table)
                     proof = Challenge(
                         purpose: .lane, rank: 1, details: details.bytes, callerNonce: nonce,
                         listenerNonce: Array(question.payload)

@@ -151,18 +151,25 @@ struct RawRank {
     /// Says hello and returns the answer.
     func hello(
         _ connection: any Connection, sender: Int, keeper: UInt64, lane: UInt64 = 0,
-        lanes: UInt64 = 1
+        lanes: UInt64 = 1, number: UInt32 = 0
     ) throws -> (kind: FrameKind, text: String) {
         try sayHello(
             connection, key: key, sender: UInt32(sender), keeper: keeper, lane: lane,
-            lanes: lanes)
+            lanes: lanes, number: number)
     }
 
-    /// The lane to keeper 0, accepted.
-    func lane() throws -> any Connection {
+    /// The lane to keeper 0, accepted; both sides have said that they have nothing.
+    func lane(number: UInt32 = 0) throws -> any Connection {
         let connection = try dialled(0)
-        let answer = try hello(connection, sender: configuration.rank, keeper: 0)
+        let answer = try hello(
+            connection, sender: configuration.rank, keeper: 0, number: number)
         #expect(answer.kind == .welcome, "\(answer.text)")
+        let count = configuration.map.blocksOfKeeper[0].count
+        try connection.sendBytes(
+            FrameHeader(.resume),
+            ResumePoint.encode(Array(repeating: ResumePoint(age: nil, tick: 0), count: count)))
+        let header = try connection.receive(deadline: .after(.seconds(20))).header
+        #expect(header.kind == .resume)
         return connection
     }
 
@@ -184,10 +191,11 @@ struct RawRank {
 /// Says hello by hand and waits for the answer.
 func sayHello(
     _ connection: any Connection, key: LaneKey, sender: UInt32, keeper: UInt64, lane: UInt64,
-    lanes: UInt64
+    lanes: UInt64, number: UInt32 = 0
 ) throws -> (kind: FrameKind, text: String) {
     var hello = FrameHeader(.hello)
     hello.sender = sender
+    hello.table = number
     hello.tick = lane
     hello.second = lanes
     hello.third = keeper

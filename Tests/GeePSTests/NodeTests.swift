@@ -62,16 +62,21 @@ extension NodeConfiguration {
         #expect(trainAll(nodes, clocks: 0..<4) == Array(repeating: 0, count: shape.workers))
         let map = nodeConfiguration(0, of: shape.workers, at: address, keepers: shape.keepers).map
         let rows = map.blocks.reduce(0) { $0 + 64 + map.byteCount(of: $1) }
+        let points = map.blocks.count * 16
         for (rank, node) in nodes.enumerated() {
             let outside = (0..<shape.keepers).count { $0 % shape.workers != rank } * shape.lanes
             let counters = node.client.counters
-            // Hello and proof, challenge and welcome of every lane that leaves the process; rank 0's initial values.
+            let inside = (0..<shape.keepers).count { $0 % shape.workers == rank }
+            // Hello and proof, challenge and welcome of every lane that leaves the process; resume points of all lanes;
+            // rank 0's initial values.
+            let opening = outside * 192 + (outside + inside) * 64 + points
             // And a header for each wait that was long enough to be told: at most one for a read or an update of
             // the four clocks.
-            let notices = Int(counters.bytesSent) - (outside * 192 + rows * (rank == 0 ? 5 : 4))
+            let notices = Int(counters.bytesSent) - (opening + rows * (rank == 0 ? 5 : 4))
             #expect(notices % 64 == 0, "rank \(rank)")
             #expect((0...(4 * 2 * smallTables.count)).contains(notices / 64), "rank \(rank)")
-            #expect(counters.bytesReceived == UInt64(outside * 192 + rows * 5), "rank \(rank)")
+            #expect(counters.bytesReceived == UInt64(opening + rows * 5), "rank \(rank)")
+            #expect(counters.repairs == RepairCounters())
             #expect(
                 node.carriers
                     == (0..<shape.keepers).map {

@@ -15,6 +15,7 @@ import Testing
         case garbage
         case halfAHeader
         case wrongSecret
+        case reconnectWithoutTheSecret
         case noNonce
         case hugeFrameAnnounced
         case anotherKind
@@ -45,10 +46,13 @@ import Testing
             }
             _ = send(socket.number, bytes, bytes.count, Int32(MSG_NOSIGNAL))
             usleep(20_000)
-        case .wrongSecret:
+        case .wrongSecret, .reconnectWithoutTheSecret:
+            // As if rank 0 had lost its lane to keeper 1 and came again.
+            let isAgain = visit == .reconnectWithoutTheSecret
             let key = LaneKey(secret: JobSecret(), salt: [])
             let answer = try sayHello(
-                connection, key: key, sender: 0, keeper: 0, lane: 0, lanes: 1)
+                connection, key: key, sender: 0, keeper: isAgain ? 1 : 0, lane: 0, lanes: 1,
+                number: isAgain ? .max : 0)
             #expect(answer.kind == .refusal)
             #expect(answer.text.contains("secret"), "\(answer.text)")
         case .noNonce:
@@ -79,6 +83,7 @@ import Testing
         #expect(trainAll(nodes, clocks: 1..<4) == [0, 0])
         // At most a line for each connection, of which some visits make two.
         #expect(log.value.count <= 6, "\(log.value)")
+        #expect(nodes.allSatisfy { $0.client.counters.repairs.reconnects == 0 })
         let start = monotonicNanoseconds()
         #expect(leaveAll(nodes) == [true, true])
         // Nobody waits for a caller that has not said hello.
@@ -340,6 +345,10 @@ import Testing
             lane, key: raw.key, deadline: .after(.seconds(20)))
         try lane.sendBytes(FrameHeader(.welcome), proof)
         let map = configuration.map
+        let count = map.blocksOfKeeper[1].count
+        try lane.sendBytes(
+            FrameHeader(.resume),
+            ResumePoint.encode(Array(repeating: ResumePoint(age: nil, tick: 0), count: count)))
         let block = map.blocks[map.blocksOfKeeper[1][0]]
         var header = FrameHeader(.rows)
         header.table = UInt32(block.table)

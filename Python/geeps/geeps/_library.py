@@ -100,6 +100,7 @@ class Counters(ctypes.Structure):
             "updates",
             "plan_deviations",
             "replans",
+            "reconnects",
         )
     ]
 

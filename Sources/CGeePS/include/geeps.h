@@ -120,6 +120,7 @@ int32_t geeps_create(geeps **out);
      tls_ca           PEM file with the CA of the job                   GEEPS_TLS_CA
      join_timeout     seconds to wait for all processes                 60
      wait_timeout     seconds until a wait fails                        120
+     reconnect_timeout  seconds to make a lost connection anew          10
      memory           resident, or managed within a budget              resident
      budget_bytes     device memory for everything (managed)            as much as is of use; a GPU needs it
      device           host, or cuda:N, a GPU as the driver counts       host
@@ -370,6 +371,7 @@ typedef struct geeps_counters {
     uint64_t updates;
     uint64_t plan_deviations;
     uint64_t replans;
+    uint64_t reconnects; /* lost connections to keepers that were made anew */
 } geeps_counters;
 
 /* Fills the first `byte_count` bytes of `out`. Does not wait. */

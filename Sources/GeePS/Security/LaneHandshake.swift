@@ -76,6 +76,7 @@ enum LaneHandshake {
         details.write(hello.third)
         details.write(hello.tick)
         details.write(hello.second)
+        details.write(hello.table)
         return Challenge(
             purpose: .lane, rank: hello.sender, details: details.bytes, callerNonce: caller,
             listenerNonce: listener, channelBinding: connection.channelBinding)
@@ -95,19 +96,5 @@ enum LaneHandshake {
                 "\(connection.peer) answered hello by a \(frame.header.kind) frame, expected \(kind)"
             )
         }
-    }
-}
-
-extension Connection {
-    /// Sends a short payload.
-    func send(_ header: FrameHeader, bytes: [UInt8]) throws(TransportError) {
-        let result = bytes.withUnsafeBytes { payload -> Result<Void, TransportError> in
-            do throws(TransportError) {
-                return .success(try send(header, payload: payload))
-            } catch {
-                return .failure(error)
-            }
-        }
-        try result.get()
     }
 }

@@ -238,6 +238,7 @@ extension Job {
         node.interface = cluster.interface
         node.control.tls = cluster.tls
         node.joinTimeout = cluster.joinTimeout
+        node.reconnectTimeout = cluster.reconnectTimeout
         node.laneCount = cluster.lanes
         node.staleness = staleness
         switch cluster.transport {

@@ -68,7 +68,10 @@ struct TrainingRun {
         let test = try evaluate(final)
         let counters = node.client.counters
         let traffic = try sumOverRanks(
-            [Double(counters.bytesSent), Double(counters.bytesReceived)], "traffic")
+            [
+                Double(counters.bytesSent), Double(counters.bytesReceived),
+                Double(counters.repairs.reconnects), Double(counters.repairs.nanoseconds),
+            ], "traffic")
         if launch.rank == 0 { try output.writeModel(final, of: network) }
         let summary = TrainingSummary(
             steps: epochs.stepCount,
@@ -82,7 +85,8 @@ struct TrainingRun {
             workers: launch.worldSize, outputDirectory: output.path, seconds: seconds,
             epochLosses: trainLosses, stepReport: steps,
             steady: watch.result(samplesPerStep: samplesPerStep * launch.worldSize),
-            memory: memorySummary(counters, steps: epochs.stepCount))
+            memory: memorySummary(counters, steps: epochs.stepCount),
+            reconnects: UInt64(traffic[2]), outageSeconds: traffic[3] / 1e9)
         try output.writeSummary(summary)
         return summary
     }

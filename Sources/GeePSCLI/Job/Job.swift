@@ -89,6 +89,8 @@ struct ClusterConfiguration: Hashable, Sendable {
     var interface: String
     /// How long the processes wait for each other at the start.
     var joinTimeout: Duration
+    /// How long a lost connection between a worker and a keeper may take to be made anew.
+    var reconnectTimeout: Duration = .seconds(10)
     /// Connections between a worker and a keeper; the transport's choice when nil.
     var lanes: Int?
     /// What connections between machines are encrypted with; nil: they are not, unless the environment says so.

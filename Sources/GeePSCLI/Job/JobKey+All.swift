@@ -438,6 +438,13 @@ extension JobKey {
             fallback: .value("60s"), example: "5m",
             meaning: "How long the processes wait for each other at the start."),
         JobKey(
+            section: "cluster", name: "reconnect_timeout",
+            values: "A time such as 60s, 500ms, 2m or 1h; a bare number is seconds",
+            fallback: .value("10s"), example: "30s",
+            meaning:
+                "How long a lost connection between a worker and a keeper may take to be made anew before the job fails."
+        ),
+        JobKey(
             section: "cluster", name: "lanes",
             values: "An integer from 1 to 64, connections",
             fallback: .described("1 by shared memory, else 4 divided by the keepers"), example: "2",

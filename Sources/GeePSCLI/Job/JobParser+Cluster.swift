@@ -27,10 +27,8 @@ extension JobParser {
             default: ClusterConfiguration.Carriage.automatic.rawValue)
         let port = map.integer("port", in: 0...65535, default: 0)
         let interface = map.text("interface", expected: "an address to listen on") ?? "auto"
-        let joinTimeout = map.value(
-            "join_timeout", fallback: .seconds(60),
-            expected: "a time above 0 such as 60s, 500ms or 2m"
-        ) { $0.plainText.flatMap(Duration.init(jobText:)) }
+        let joinTimeout = map.duration("join_timeout", fallback: .seconds(60))
+        let reconnectTimeout = map.duration("reconnect_timeout", fallback: .seconds(10))
         let lanes = map.has("lanes") ? map.integer("lanes", in: 1...64) : nil
         _ = map.node("lanes")
         let tls = map.map("tls").flatMap { self.tls($0) }
@@ -38,8 +36,8 @@ extension JobParser {
         return ClusterConfiguration(
             workers: workers, keepers: keepers, keeperThreads: keeperThreads,
             transport: transport.flatMap { .init(rawValue: $0) } ?? .automatic, port: port,
-            interface: interface, joinTimeout: joinTimeout ?? .seconds(60), lanes: lanes,
-            tls: tls)
+            interface: interface, joinTimeout: joinTimeout, reconnectTimeout: reconnectTimeout,
+            lanes: lanes, tls: tls)
     }
 
     /// The files of cluster.tls: all three.
@@ -55,6 +53,15 @@ extension JobParser {
         ].compactMap { $0 }
         map.finish()
         return paths.count == 3 ? TLSFiles(certificate: paths[0], key: paths[1], ca: paths[2]) : nil
+    }
+}
+
+extension MapReader {
+    /// A time above zero.
+    fileprivate mutating func duration(_ name: String, fallback: Duration) -> Duration {
+        value(
+            name, fallback: fallback, expected: "a time above 0 such as 60s, 500ms or 2m"
+        ) { $0.plainText.flatMap(Duration.init(jobText:)) } ?? fallback
     }
 }
 

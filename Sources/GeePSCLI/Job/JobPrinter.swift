@@ -240,6 +240,7 @@ extension ClusterConfiguration {
             ("workers", "\(workers)"), ("keepers", "\(keepers)"), ("transport", transport.rawValue),
             ("port", "\(port)"), ("interface", quoted(interface)),
             ("join_timeout", joinTimeout.jobText),
+            ("reconnect_timeout", reconnectTimeout.jobText),
         ]
         if let keeperThreads { pairs.append(("keeper_threads", "\(keeperThreads)")) }
         if let lanes { pairs.append(("lanes", "\(lanes)")) }

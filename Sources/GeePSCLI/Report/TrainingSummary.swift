@@ -55,9 +55,23 @@ struct TrainingSummary: Hashable, Sendable {
     var steady: SteadyState?
     /// What managed memory did on rank 0; nil where memory is not managed.
     var memory: MemorySummary?
+    /// Lost connections to keepers that were made anew, of all workers together.
+    var reconnects: UInt64 = 0
+    /// For how long lanes were without a connection, all together.
+    var outageSeconds = 0.0
 
-    /// The object that `--json` prints.
+    /// The object that `--json` prints; reconnects are in it when there were any.
     var json: JSONValue {
+        guard reconnects > 0, case .object(let members) = quietJSON else { return quietJSON }
+        let count = JSONValue.integer(Int64(clamping: reconnects))
+        return .object(
+            members + [
+                .init(key: "reconnects", value: count),
+                .init(key: "reconnect_seconds", value: .number(outageSeconds)),
+            ])
+    }
+
+    private var quietJSON: JSONValue {
         let stepTime: JSONValue = stepReport?.json ?? .null
         return .object([
             "schema": .string("geeps.train/1"),
@@ -114,6 +128,11 @@ struct TrainingSummary: Hashable, Sendable {
         rows.append(("stalled", Text.percent(stallRatio), false))
         let traffic = "\(Text.bytes(bytesSent)) sent, \(Text.bytes(bytesReceived)) received"
         rows.append(("traffic", traffic, false))
+        if reconnects > 0 {
+            let count = Text.grouped(Int(reconnects))
+            let text = "\(count), without a connection for \(Text.seconds(outageSeconds))"
+            rows.append(("reconnects", text, false))
+        }
         if let stepReport { rows.append(("time", Self.split(stepReport.shares), false)) }
         if let sentence = stepReport?.sentence { rows.append(("why", sentence, false)) }
         for row in memory?.rows ?? [] { rows.append((row.name, row.text, false)) }

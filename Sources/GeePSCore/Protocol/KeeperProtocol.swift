@@ -160,6 +160,23 @@ public struct KeeperProtocol: Sendable {
         received[block * workerCount + worker]
     }
 
+    /// What this side says of `block` to `worker` when a connection begins.
+    public func resumePoint(block: Int, worker: Int) -> ResumePoint {
+        ResumePoint(age: applied[block], tick: received(block: block, from: worker))
+    }
+
+    /// Whether `worker`, which has said what it has of `block`, must be sent the rows now.
+    ///
+    /// Rows that it has are not sent again: a worker that has rows of age `t` may have pushed `t + 1`, so nothing
+    /// keeps the keeper from changing them while they are sent.
+    public func owesRows(block: Int, to worker: Int, having point: ResumePoint) -> Bool {
+        guard let age = applied[block] else { return false }
+        guard let cached = point.age else { return true }
+        // Asynchronous rows are news when they hold more of the worker's own pushes, at whatever age.
+        return age > cached
+            || (policy == .onArrival && received(block: block, from: worker) > point.tick)
+    }
+
     /// Contributions in the sum of the tick that is being collected.
     public func foldedCount(block: Int) -> Int { folded[block] }
 

@@ -19,6 +19,8 @@ public struct WorkerProtocol: Sendable {
         case unknownBlock
         /// The keeper acknowledges a tick that was never pushed.
         case acknowledgesUnsent(pushed: UInt64)
+        /// The keeper has less than it had sent or acknowledged before: it is not the one that it was.
+        case wentBack(from: ResumePoint)
     }
 
     /// The table of each block.
@@ -98,10 +100,28 @@ public struct WorkerProtocol: Sendable {
         age[block] = max(age[block] ?? 0, newAge)
     }
 
-    /// The connection was lost with all that was in flight: what was not acknowledged is sent again,
-    /// in order, before anything new (the simulator found that new pushes otherwise overtake).
-    public mutating func connectionLost() {
-        for block in sent.indices { sent[block] = acknowledged[block] }
+    /// What this side says of `block` when a connection begins.
+    public func resumePoint(block: Int) -> ResumePoint {
+        ResumePoint(age: age[block], tick: acknowledged[block])
+    }
+
+    /// A connection begins, and the keeper has said what it has of `block`: what was lost with the one before is
+    /// sent again, in order, before anything new (the simulator found that new pushes otherwise overtake).
+    ///
+    /// What the keeper has received but not acknowledged is not sent again, nor does it count as acknowledged before
+    /// rows say so: asynchronous rows that hold it would else not be news.
+    ///
+    /// - Returns: why the connection must be closed, if it must.
+    public mutating func resume(block: Int, keeper: ResumePoint) -> Refusal? {
+        guard age.indices.contains(block) else { return .unknownBlock }
+        guard keeper.tick <= committed[tableOfBlock[block]] else {
+            return .acknowledgesUnsent(pushed: committed[tableOfBlock[block]])
+        }
+        let own = resumePoint(block: block)
+        let hasLostRows = own.age.map { $0 > keeper.age ?? 0 || keeper.age == nil } ?? false
+        guard keeper.tick >= own.tick, !hasLostRows else { return .wentBack(from: own) }
+        sent[block] = keeper.tick
+        return nil
     }
 
     /// Age of the cached rows of `block`; nil before the initial values.

@@ -26,6 +26,8 @@ public enum FrameKind: UInt8, Sendable, CaseIterable {
     ///
     /// Nothing depends on it.
     case waited = 11
+    /// What the sender has of every block of the lane; each side's first frame after the handshake.
+    case resume = 12
 }
 
 /// The fixed head of every frame: 64 bytes, little endian.
@@ -39,6 +41,8 @@ public struct FrameHeader: Hashable, Sendable {
     /// CRC-32C of the payload when `flags` has `payloadChecked`, otherwise zero.
     public var payloadChecksum: UInt32 = 0
     /// Index of the table.
+    ///
+    /// hello: the connection's number, higher than those of the lane's earlier connections.
     public var table: UInt32 = 0
     /// Rank of the sending worker or index of the sending keeper.
     public var sender: UInt32 = 0
@@ -71,7 +75,7 @@ public struct FrameHeader: Hashable, Sendable {
     /// The first four bytes of every frame, "GPSF" when read as text.
     public static let magic: UInt32 = 0x4653_5047
     /// The version this code writes, and the only one it reads.
-    public static let version: UInt8 = 2
+    public static let version: UInt8 = 3
 }
 
 /// Why 64 bytes are not a frame header.

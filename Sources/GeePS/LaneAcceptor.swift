@@ -2,124 +2,6 @@ internal import GeePSCore
 internal import GeePSServer
 internal import GeePSTransport
 
-/// Connects this worker to every keeper of the job.
-struct LaneDialer {
-    let configuration: NodeConfiguration
-    let membership: Membership
-    let key: LaneKey
-    let deadline: Deadline
-
-    /// How long an attempt takes before it is asked whether all are still there.
-    private static let patience = Duration.seconds(1)
-
-    /// Connections by keeper and lane; those to keepers of this process do not leave it.
-    func connectAll(to server: Server) throws(LaunchError) -> [[any Connection]] {
-        var connections: [[any Connection]] = []
-        for keeper in 0..<configuration.keeperCount {
-            let owner = configuration.owner(ofKeeper: keeper)
-            do throws(TransportError) {
-                connections.append(
-                    owner == configuration.rank
-                        ? try connectInside(server, keeper: keeper)
-                        : try connectOutside(keeper: keeper, owner: owner))
-            } catch {
-                throw LaunchError(
-                    error.code == .certificate ? .certificate : .address,
-                    "lane to keeper \(keeper) of \(membership.processes[owner].name): \(error.message)"
-                )
-            }
-        }
-        return connections
-    }
-
-    /// A lane for each of the keeper's threads: what one of them works at keeps its lane waiting.
-    private func connectInside(_ server: Server, keeper: Int) throws(TransportError)
-        -> [any Connection]
-    {
-        var lanes: [any Connection] = []
-        for lane in 0..<server.keeperThreads {
-            let (near, far) = InProcess.pair(
-                names: ("rank \(configuration.rank)", "keeper \(keeper)"),
-                options: configuration.transport)
-            try server.serve(
-                far, worker: configuration.rank, keeper: keeper, lane: lane,
-                laneCount: server.keeperThreads)
-            lanes.append(near)
-        }
-        return lanes
-    }
-
-    private func connectOutside(keeper: Int, owner: Int) throws(TransportError)
-        -> [any Connection]
-    {
-        let endpoint = try Endpoint(decoding: membership.processes[owner].endpoint)
-        let first = try call(endpoint, owner: owner, carrier: configuration.carrier)
-        let laneCount = configuration.laneCount ?? defaultLaneCount(first.carrier)
-        var lanes = [first]
-        while lanes.count < laneCount {
-            lanes.append(try call(endpoint, owner: owner, carrier: .fixed(first.carrier)))
-        }
-        for (lane, connection) in lanes.enumerated() {
-            try introduce(connection, keeper: keeper, lane: lane, laneCount: laneCount)
-        }
-        return lanes
-    }
-
-    private func call(_ endpoint: Endpoint, owner: Int, carrier: CarrierChoice)
-        throws(TransportError) -> any Connection
-    {
-        var options = configuration.transport
-        options.peerName = "rank \(owner)"
-        return try whileAllLive { (deadline) throws(TransportError) in
-            try dial(endpoint, carrier: carrier, options: options, deadline: deadline)
-        }
-    }
-
-    /// Tries until it works or the time is up, and gives up when the job fails: a peer that has died
-    /// answers to nobody.
-    private func whileAllLive<R: ~Copyable>(
-        _ attempt: (Deadline) throws(TransportError) -> R
-    ) throws(TransportError) -> R {
-        while true {
-            do throws(TransportError) {
-                return try attempt(min(deadline, .after(Self.patience)))
-            } catch {
-                if let failure = membership.failure { throw TransportError(.lost, "\(failure)") }
-                let mayWork = error.code == .unreachable || error.code == .deadline
-                guard mayWork, !deadline.hasPassed else { throw error }
-            }
-        }
-    }
-
-    /// Several sockets share the kernel's copying between cores where there are cores to spare.
-    ///
-    /// On two cores four are no faster than one (measured). Several keepers are parallel already.
-    private func defaultLaneCount(_ carrier: Carrier) -> Int {
-        switch carrier {
-        case .tcp, .tls, .unixSocket: max(1, 4 / configuration.keeperCount)
-        case .sharedMemory, .inProcess: 1
-        }
-    }
-
-    private func introduce(
-        _ connection: any Connection, keeper: Int, lane: Int, laneCount: Int
-    ) throws(TransportError) {
-        var hello = FrameHeader(.hello)
-        hello.sender = UInt32(configuration.rank)
-        hello.tick = UInt64(lane)
-        hello.second = UInt64(laneCount)
-        hello.third = UInt64(keeper)
-        try whileAllLive { (deadline) throws(TransportError) in
-            try connection.establish(deadline: deadline)
-        }
-        try LaneHandshake.open(connection, hello: hello, key: key) { () throws(TransportError) in
-            try whileAllLive { (deadline) throws(TransportError) in
-                try connection.receive(deadline: deadline)
-            }
-        }
-    }
-}
-
 /// Takes the lanes that other processes open to the keepers of this one.
 ///
 /// Strangers are turned away.
@@ -219,7 +101,7 @@ final class LaneAcceptor: @unchecked Sendable {
                 connection, worker: Int(hello.sender),
                 keeper: Int(truncatingIfNeeded: hello.third),
                 lane: Int(truncatingIfNeeded: hello.tick),
-                laneCount: Int(truncatingIfNeeded: hello.second),
+                laneCount: Int(truncatingIfNeeded: hello.second), number: hello.table,
                 welcome: { () throws(TransportError) in
                     try connection.send(FrameHeader(.welcome), bytes: proof)
                 })
