@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-oracles setup-cluster release library emulated-cuda demo test test-python sanitize bench chaos \
 	simulate format lint clean \
-	check-cuda-headers check-tls-headers gpu-bundle check-bundle
+	check-cuda-headers check-tls-headers check-manifests gpu-bundle check-bundle
 
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks Snippets)
@@ -94,6 +94,9 @@ check-cuda-headers: ## Compare geeps_cuda.h with NVIDIA's own headers (downloads
 check-tls-headers: ## Compare geeps_tls.h with OpenSSL's own headers (libssl-dev)
 	clang++ -std=c++17 -fsyntax-only -w -I Sources/CGeePSShims/include .ci/tls_headers.cpp
 	@echo "geeps_tls.h agrees with OpenSSL's headers"
+
+check-manifests: ## Compare the manifests for Kubernetes with the published models of their kinds
+	@.ci/check-manifests
 
 clean: ## Remove what was built; .oracles stays
 	rm -rf .build .build-thread .build-bundle .build-library dist Examples/runs
