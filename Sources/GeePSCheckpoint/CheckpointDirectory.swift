@@ -37,6 +37,7 @@ public struct Checkpoint: Sendable {
     public let path: String
     /// What it consists of.
     public let manifest: Manifest
+    private let names: Set<String>
 
     /// Opens the checkpoint at `path`; its files are not read.
     ///
@@ -46,15 +47,31 @@ public struct Checkpoint: Sendable {
         let file = path + "/" + Manifest.fileName
         var bytes: [UInt8] = []
         do throws(CheckpointError) {
-            try forEachPiece(of: file) { bytes.append(contentsOf: $0) }
+            try forEachPiece(of: file, byteCountMaximum: Manifest.byteCountMaximum) {
+                bytes.append(contentsOf: $0)
+            }
         } catch {
             throw CheckpointError(.damaged, error.message)
         }
         do throws(CheckpointError) {
             manifest = try Manifest(bytes: bytes)
+            names = Set(manifest.files.map(\.name))
         } catch {
             throw CheckpointError(error.code, "\(file): \(error.message)")
         }
+    }
+
+    /// The path of one of the manifest's files.
+    ///
+    /// - Throws: `.damaged` where the manifest does not name it, so that nobody has compared its checksum.
+    public func path(ofFile name: String) throws(CheckpointError) -> String {
+        guard names.contains(name) else {
+            throw CheckpointError(
+                .damaged,
+                "\(path)/\(Manifest.fileName) does not name \(name), which should be there: "
+                    + "\(manifest.keepers) keepers and \(manifest.workers) workers have written it")
+        }
+        return path + "/" + name
     }
 
     /// Reads every `parts`-th file of the manifest, from `part` on, and compares length and checksum.
@@ -89,12 +106,28 @@ public struct Checkpoint: Sendable {
 }
 
 /// Reads a file from its first byte to its last, a mebibyte at a time.
+///
+/// A link, and what is no file, is refused: a pipe would never end, and nothing of ours writes either.
 private func forEachPiece(
-    of path: String, _ body: (UnsafeRawBufferPointer) -> Void
+    of path: String, byteCountMaximum: UInt64 = .max, _ body: (UnsafeRawBufferPointer) -> Void
 ) throws(CheckpointError) {
-    let file = open(path, O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { throw .system("open \(path)") }
+    let file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+    guard file >= 0 else {
+        guard errno == ELOOP else { throw .system("open \(path)") }
+        throw CheckpointError(
+            .inputOutput, "\(path) is a symbolic link, expected the file that geeps wrote")
+    }
     defer { close(file) }
+    var status = stat()
+    guard fstat(file, &status) == 0 else { throw .system("look at \(path)") }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+        throw CheckpointError(.inputOutput, "\(path) is not a file, expected one that geeps wrote")
+    }
+    guard UInt64(status.st_size) <= byteCountMaximum else {
+        throw CheckpointError(
+            .inputOutput,
+            "\(path) has \(status.st_size) bytes, at most \(byteCountMaximum) are read")
+    }
     let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
     defer { piece.deallocate() }
     while true {

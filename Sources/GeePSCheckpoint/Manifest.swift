@@ -57,6 +57,8 @@ public struct Manifest: Hashable, Sendable {
 
     /// The name of the manifest.
     public static let fileName = "manifest.json"
+    /// Most bytes of one that is read.
+    static let byteCountMaximum: UInt64 = 64 << 20
     /// The version written, and the only one read.
     public static let version = 1
 
@@ -67,6 +69,22 @@ public struct Manifest: Hashable, Sendable {
     /// The name of a worker's file.
     public static func fileName(ofWorker worker: Int) -> String {
         "worker-\(padded(worker, 5)).safetensors"
+    }
+
+    /// Whether `name` is one that a keeper's or a worker's file has.
+    ///
+    /// Compared byte by byte: as characters, a slash under an accent is no slash.
+    static func isFileName(_ name: String) -> Bool {
+        let bytes = Array(name.utf8)
+        let suffix = Array(".safetensors".utf8)
+        guard
+            let prefix = ["keeper-", "worker-"].first(where: { bytes.starts(with: $0.utf8) }),
+            bytes.count >= prefix.utf8.count + suffix.count,
+            bytes.suffix(suffix.count).elementsEqual(suffix)
+        else { return false }
+        let digits = bytes[prefix.utf8.count..<(bytes.count - suffix.count)]
+        return (5...19).contains(digits.count)
+            && digits.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
     }
 
     // MARK: Text
@@ -97,7 +115,7 @@ public struct Manifest: Hashable, Sendable {
     ///
     /// - Throws: `.damaged`, saying what was found.
     public init(bytes: [UInt8]) throws(CheckpointError) {
-        guard bytes.count <= 64 << 20 else {
+        guard bytes.count <= Self.byteCountMaximum else {
             throw CheckpointError(.damaged, "the manifest has \(bytes.count) bytes")
         }
         var reader = ManifestReader()
@@ -196,16 +214,23 @@ private struct ManifestReader {
         }
         try checkChecksum(bytes)
         for table in tables {
-            guard table.rows > 0, table.rows <= Limits.tableRowsMaximum, table.width > 0 else {
+            guard table.rows > 0, table.rows <= Limits.tableRowsMaximum, table.width > 0,
+                table.width <= Int.max / MemoryLayout<Float>.stride / table.rows
+            else {
                 throw CheckpointError(
                     .damaged, "table \(table.name) has \(table.rows) rows of \(table.width) values")
             }
         }
         guard let tick = counts["tick"], let workers = counts["workers"], workers > 0,
             let keepers = counts["keepers"], keepers > 0,
-            let samples = counts["samples_per_clock"], let agreement = texts["agreement"],
-            files.allSatisfy({ !$0.name.isEmpty && !$0.name.contains("/") })
+            let samples = counts["samples_per_clock"], let agreement = texts["agreement"]
         else { throw CheckpointError(.damaged, "the manifest lacks what it must have") }
+        for file in files where !Manifest.isFileName(file.name) {
+            throw CheckpointError(
+                .damaged,
+                "the manifest names the file \(quotedJSON(String(file.name.prefix(80)))), expected names "
+                    + "such as \(Manifest.fileName(ofKeeper: 0)) only")
+        }
         return Manifest(
             tick: UInt64(tick), workers: workers, keepers: keepers, samplesPerClock: samples,
             tables: tables.map {

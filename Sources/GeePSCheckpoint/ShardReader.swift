@@ -22,7 +22,7 @@ public final class ShardReader: Sendable {
         let manifest = checkpoint.manifest
         var pieces = [[Piece]](repeating: [], count: manifest.tables.count)
         for keeper in 0..<manifest.keepers {
-            let path = checkpoint.path + "/" + Manifest.fileName(ofKeeper: keeper)
+            let path = try checkpoint.path(ofFile: Manifest.fileName(ofKeeper: keeper))
             let file: SafetensorsFile
             do throws(SafetensorsError) {
                 file = try SafetensorsFile(path: path)

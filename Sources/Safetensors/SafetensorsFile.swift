@@ -15,7 +15,8 @@ public final class SafetensorsFile: Sendable {
 
     /// Opens `path` and checks its header against the format's rules and the file's length.
     public init(path: String) throws(SafetensorsError) {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        // Else opening a pipe would wait for somebody to write.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw systemError("open \(path)") }
         do throws(SafetensorsError) {
             (header, dataStart) = try Self.readHeader(descriptor, path)
@@ -115,9 +116,14 @@ public final class SafetensorsFile: Sendable {
     private static func readHeaderLength(
         _ descriptor: Int32, _ path: String
     ) throws(SafetensorsError) -> (dataStart: Int, fileByteCount: Int) {
-        let end = lseek(descriptor, 0, SEEK_END)
-        guard end >= 0 else { throw systemError("\(path): find its length") }
-        let fileByteCount = Int(end)
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else {
+            throw systemError("\(path): find its length")
+        }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            throw SafetensorsError(.header, "\(path): not a file, expected one of tensors")
+        }
+        let fileByteCount = Int(status.st_size)
         guard fileByteCount >= 8 else {
             throw SafetensorsError(
                 .header, "\(path): \(fileByteCount) bytes, a header's length alone takes 8")

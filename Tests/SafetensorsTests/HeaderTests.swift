@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 @testable import Safetensors
@@ -181,6 +182,17 @@ struct Attack: Sendable, CustomTestStringConvertible {
             let path = try directory.file("file", prefix)
             let error = #expect(throws: SafetensorsError.self) { try SafetensorsFile(path: path) }
             #expect(error?.message.contains(reason) == true)
+        }
+    }
+
+    /// Opening a pipe would wait for a writer, reading a device never end.
+    @Test func whatIsNoFileIsNotWaitedFor() throws {
+        let directory = try TemporaryDirectory()
+        let pipe = try directory.file("file", []) + ".pipe"
+        #expect(mkfifo(pipe, 0o600) == 0)
+        for path in [pipe, "/dev/zero", "/tmp"] {
+            let error = #expect(throws: SafetensorsError.self) { try SafetensorsFile(path: path) }
+            #expect(error?.message.contains("not a file") == true, "\(path)")
         }
     }
 

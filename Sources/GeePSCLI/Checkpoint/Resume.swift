@@ -102,7 +102,7 @@ final class ResumeSearch: @unchecked Sendable {
             let reader = try ShardReader(checkpoint)
             try reader.check(tables: tables, stateNames: stateNames)
             let record = try self.record(checkpoint, membership)
-            let point = ResumePoint(path: path, tick: tick(of: manifest), record: record)
+            let point = ResumePoint(path: path, tick: try tick(of: manifest), record: record)
             return (point, reader, nil)
         } catch {
             return (nil, nil, error)
@@ -110,11 +110,19 @@ final class ResumeSearch: @unchecked Sendable {
     }
 
     /// As many samples in as the checkpoint, where the length is counted in samples; else as many clocks.
-    private func tick(of manifest: Manifest) -> UInt64 {
+    private func tick(of manifest: Manifest) throws(CheckpointError) -> UInt64 {
         guard isLengthInEpochs, manifest.samplesPerClock > 0,
             manifest.samplesPerClock != samplesPerClock
         else { return manifest.tick }
-        return manifest.tick * UInt64(manifest.samplesPerClock) / UInt64(samplesPerClock)
+        let (samples, isTooLarge) = manifest.tick.multipliedReportingOverflow(
+            by: UInt64(manifest.samplesPerClock))
+        guard !isTooLarge else {
+            throw CheckpointError(
+                .damaged,
+                "the manifest speaks of \(manifest.tick) clocks of \(manifest.samplesPerClock) samples"
+            )
+        }
+        return samples / UInt64(samplesPerClock)
     }
 
     /// This worker's own record; with another number of workers one of theirs, and rank 0 has all losses.

@@ -59,7 +59,7 @@ struct WorkerRecord: Hashable, Sendable {
     ///
     /// - Throws: `.damaged` when it has not what it should.
     init(_ checkpoint: Checkpoint, worker: Int, network: Network) throws(CheckpointError) {
-        let path = checkpoint.path + "/" + Manifest.fileName(ofWorker: worker)
+        let path = try checkpoint.path(ofFile: Manifest.fileName(ofWorker: worker))
         do throws(SafetensorsError) {
             let file = try SafetensorsFile(path: path)
             losses = EpochLosses(epochCount: 0)
