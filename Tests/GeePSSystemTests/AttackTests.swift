@@ -144,7 +144,7 @@ private enum Nonsense {
 }
 
 /// A connection of somebody who does not belong there.
-private final class Stranger {
+final class Stranger {
     private let descriptor: Int32
 
     init(port: UInt16) throws {

@@ -107,6 +107,20 @@ struct OtherProcess {
     }
 
     func send(_ signal: Int32) { _ = Glibc.kill(identifier, signal) }
+
+    /// A number of /proc/PID/status, such as `VmRSS` (KiB) or `Threads`.
+    func status(_ key: String) -> Int? {
+        let text =
+            (try? String(contentsOfFile: "/proc/\(identifier)/status", encoding: .utf8)) ?? ""
+        return text.split(separator: "\n").first { $0.hasPrefix(key + ":") }
+            .flatMap { $0.split(whereSeparator: \.isWhitespace).dropFirst().first }
+            .flatMap { Int($0) }
+    }
+
+    /// How many files it has open.
+    var openFiles: Int {
+        (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(identifier)/fd"))?.count ?? 0
+    }
 }
 
 extension GeepsProcess {
