@@ -38,15 +38,32 @@ final class SlurmCluster {
 
     deinit { _ = try? Self.run(["stop", folder.url.path()]) }
 
-    /// Cuts a host off from all others.
-    func cutOff(_ host: Int) throws {
+    /// Cuts a host off from all others, or lets it back.
+    func cutOff(_ host: Int, _ isCut: Bool = true) throws {
         let tag = folder.url.path().trimmingCharacters(in: ["/"]).suffix(6)
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = ["ip", "-n", "\(tag)-n\(host)", "link", "set", "eth0", "down"]
+        process.arguments = [
+            "ip", "-n", "\(tag)-n\(host)", "link", "set", "eth0", isCut ? "down" : "up",
+        ]
         try process.run()
         process.waitUntilExit()
         try #require(process.terminationStatus == 0)
+    }
+
+    /// What a command of Slurm prints on the host that jobs are submitted from.
+    func output(of command: [String]) throws -> String {
+        let process = Process()
+        let pipe = Pipe()
+        process.executableURL = URL(filePath: Self.script)
+        process.arguments = Array(launcher.dropFirst()) + command
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = pipe
+        process.standardError = pipe
+        try process.run()
+        let bytes = pipe.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     private static func run(_ arguments: [String]) throws -> Int32 {

@@ -1,0 +1,116 @@
+import Foundation
+import Glibc
+import Testing
+
+extension SystemTests {
+    /// Batch jobs that a real Slurm puts back into its queue, and that go on from their checkpoint.
+    @Suite(
+        .serialized,
+        .enabled(
+            if: LauncherTools.obstacleToSlurm == nil,
+            "\(LauncherTools.obstacleToSlurm ?? ""): make setup-cluster"))
+    struct RequeueTests {
+        /// A batch job of four hosts.
+        private final class BatchJob {
+            let cluster: SlurmCluster
+            let job: SmallJob
+            let number: String
+
+            /// - Parameter end: the last lines of its script, which have `$code`.
+            init(_ job: SmallJob, end: String) async throws {
+                self.job = job
+                cluster = try SlurmCluster()
+                let secret = try job.folder.write("secret", "a secret for four hosts\n")
+                chmod(secret, 0o600)
+                let script = try job.folder.write(
+                    "job.sh", "#!/bin/bash\nsrun \"$@\"\ncode=$?\n\(end)\n")
+                let command = [
+                    "sbatch", "--parsable", "-N4", "--ntasks-per-node=1", "--requeue",
+                    "--open-mode=append", "-o", job.folder.path("log"), script,
+                ]
+                // Slurm gives the environment on to the job.
+                let submission = try GeepsProcess(
+                    job.arguments("slurm", ["--set", "checkpoint.every=200"]),
+                    launcher: cluster.launcher + command,
+                    environment: oneThread.merging([
+                        "HOME": job.folder.path(""), "GEEPS_SECRET_FILE": secret,
+                    ]) { $1 }, timeout: .seconds(40))
+                let result = try await submission.wait()
+                try #require(result.isSuccess, "\(result)")
+                number = result.output.trimmingCharacters(in: .whitespacesAndNewlines)
+            }
+
+            deinit { _ = try? cluster.output(of: ["scancel", "--signal=KILL", "--full", number]) }
+
+            var log: String { job.folder.text("log") }
+
+            /// What Slurm says of the job: "JobState", "Restarts".
+            func value(_ key: String) throws -> String {
+                let text = try cluster.output(of: ["scontrol", "-o", "show", "job", number])
+                return text.split(whereSeparator: \.isWhitespace)
+                    .first { $0.hasPrefix(key + "=") }
+                    .map { String($0.dropFirst(key.count + 1)) } ?? ""
+            }
+
+            /// Waits until `condition` holds, at most 90 s.
+            func wait(_ condition: () throws -> Bool) async throws -> Bool {
+                let deadline = ContinuousClock.now + .seconds(90)
+                while try !condition() {
+                    guard ContinuousClock.now < deadline else { return false }
+                    try await Task.sleep(for: .milliseconds(100))
+                }
+                return true
+            }
+
+            /// Waits until the first epochs are trained and a checkpoint is there.
+            func hasTrained() async throws -> Bool {
+                let folder = job.folder.path("slurm/checkpoints")
+                return try await wait {
+                    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+                    return names.contains { $0.hasPrefix("step-") && !$0.contains(".") }
+                }
+            }
+
+            /// Waits for the end, which must be a good one after one restart, with the weights `expected`.
+            func endsWell(_ expected: Data) async throws {
+                let ended = try await wait {
+                    ["COMPLETED", "FAILED", "CANCELLED"].contains(try value("JobState"))
+                }
+                let state = try (value("JobState"), value("Restarts"), value("ExitCode"))
+                try #require(ended && state == ("COMPLETED", "1", "0:0"), "\(state)\n\(log)")
+                #expect(log.contains("resuming from"), "\(log)")
+                #expect(try job.model("slurm") == expected)
+            }
+        }
+
+        /// Code 75 alone, where the cluster has RequeueExit=75; and a script that asks for it.
+        static let ends = [
+            "exit $code", "[ $code = 75 ] && scontrol requeue $SLURM_JOB_ID; exit $code",
+        ]
+
+        @Test(arguments: ends) func aJobThatIsStoppedGoesOn(end: String) async throws {
+            let job = try SmallJob(workers: 4, steps: 6000)
+            let undisturbed = try await job.start("undisturbed").wait()
+            try #require(undisturbed.isSuccess, "\(undisturbed)")
+            let batch = try await BatchJob(job, end: end)
+            try #require(try await batch.hasTrained(), "\(batch.log)")
+            // The steps of the job get it, as at the end of its time; not the script.
+            _ = try batch.cluster.output(of: ["scancel", "--signal=TERM", batch.number])
+            try await batch.endsWell(job.model("undisturbed"))
+            #expect(batch.log.contains("stopped by SIGTERM"), "\(batch.log)")
+        }
+
+        /// Longer than ranks wait for each other, shorter than Slurm waits for a node.
+        @Test func aJobWhoseHostWasCutOffGoesOn() async throws {
+            let job = try SmallJob(workers: 4, steps: 6000)
+            let undisturbed = try await job.start("undisturbed").wait()
+            try #require(undisturbed.isSuccess, "\(undisturbed)")
+            let batch = try await BatchJob(job, end: "exit $code")
+            try #require(try await batch.hasTrained(), "\(batch.log)")
+            try batch.cluster.cutOff(3)
+            try await Task.sleep(for: .seconds(8))
+            try batch.cluster.cutOff(3, false)
+            try await batch.endsWell(job.model("undisturbed"))
+        }
+    }
+}
