@@ -1,10 +1,13 @@
-"""torch gloo's all-reduce of one float32 tensor between two processes; prints milliseconds as JSON."""
-import json, os, statistics, sys, time
+"""torch gloo's all-reduce of one float32 tensor between two processes; prints milliseconds as JSON.
+
+Usage: gloo_allreduce.py BYTES ROUNDS. Where RANK and MASTER_ADDR are set it is one of the processes, and rank 0 prints;
+else it starts both on this machine.
+"""
+import json, os, socket, statistics, sys, time
 import torch, torch.distributed as dist, torch.multiprocessing as mp
 
 
-def worker(rank, world, count, rounds, port, out):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+def measure(rank, world, count, rounds):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=world)
     tensor = torch.full((count,), 1e-3)
@@ -16,25 +19,37 @@ def worker(rank, world, count, rounds, port, out):
         if round_ >= 3:
             times.append((time.perf_counter() - start) * 1e3)
         tensor.fill_(1e-3)
-    if rank == 0:
-        out.put({"median_ms": statistics.median(times), "min_ms": min(times)})
     dist.barrier()
     dist.destroy_process_group()
+    return {"median_ms": statistics.median(times), "min_ms": min(times)}
 
 
-if __name__ == "__main__":
-    bytes_, rounds = int(sys.argv[1]), int(sys.argv[2])
-    import socket
+def worker(rank, world, count, rounds, port, out):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    result = measure(rank, world, count, rounds)
+    if rank == 0:
+        out.put(result)
+
+
+def start_both(count, rounds):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     context = mp.get_context("spawn")
     out = context.SimpleQueue()
-    processes = [
-        context.Process(target=worker, args=(r, 2, bytes_ // 4, rounds, port, out)) for r in range(2)
-    ]
+    processes = [context.Process(target=worker, args=(r, 2, count, rounds, port, out)) for r in range(2)]
     for p in processes:
         p.start()
     print(json.dumps(out.get()))
     for p in processes:
         p.join()
+
+
+if __name__ == "__main__":
+    count, rounds = int(sys.argv[1]) // 4, int(sys.argv[2])
+    if "RANK" in os.environ:
+        result = measure(int(os.environ["RANK"]), 2, count, rounds)
+        if os.environ["RANK"] == "0":
+            print(json.dumps(result))
+    else:
+        start_both(count, rounds)
