@@ -218,6 +218,7 @@ public final class Node: Sendable {
             memory: configuration.memory, learningRate: configuration.learningRates)
         working.firstTick = firstTick
         working.repair = repair
+        working.refreshesReads = configuration.refreshesReads
         do throws(AccessError) {
             return try Client(
                 configuration: working, device: device, connections: connections)

@@ -49,6 +49,8 @@ public struct NodeConfiguration: Sendable {
     public var blockBytes = Limits.blockBytesDefault
     /// How far reads may lag.
     public var staleness = Staleness.bulkSynchronous
+    /// Whether a read gets the newest rows that are there; false, for comparison, those prepared ahead.
+    public var refreshesReads = true
     /// How this worker's device memory is managed; nil: everything stays on the device.
     ///
     /// Each worker may have its own.

@@ -20,6 +20,10 @@ public struct ClientConfiguration: Sendable {
     public var firstTick = Tick.zero
     /// How lanes whose connection is lost get another; nil: the client then fails.
     public var repair: LaneRepair?
+    /// Rows that were prepared ahead are gathered again before they are lent where newer ones have come.
+    ///
+    /// False lends them as old as they are, as the original did: for comparison.
+    public var refreshesReads = true
 
     /// A configuration.
     public init(
@@ -72,7 +76,8 @@ public final class Client: Sendable {
         memory?.waitTimeout = configuration.waitTimeout
         manager = try AccessManager(
             tables: configuration.map.tables, store: store, device: device,
-            staleness: configuration.staleness, memory: memory, firstTick: configuration.firstTick)
+            staleness: configuration.staleness, memory: memory,
+            refreshesReads: configuration.refreshesReads, firstTick: configuration.firstTick)
         store.start()
     }
 

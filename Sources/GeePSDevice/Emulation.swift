@@ -106,7 +106,7 @@ func sleepPrecisely(until end: UInt64) {
 }
 
 /// Sleeps until the monotonic clock shows at least `end`.
-func sleepRoughly(until end: UInt64) {
+package func sleepRoughly(until end: UInt64) {
     var time = timespec(tv_sec: Int(end / 1_000_000_000), tv_nsec: Int(end % 1_000_000_000))
     while clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, nil) == EINTR {}
 }

@@ -60,7 +60,8 @@ extension AccessManager {
     func isOutdated(
         _ freshness: Freshness, batch: RowBatch, staleness: Staleness
     ) -> Bool {
-        staleness != .bulkSynchronous && store.freshness(of: batch.table) != freshness
+        refreshesReads && staleness != .bulkSynchronous
+            && store.freshness(of: batch.table) != freshness
     }
 
     func gather(_ batch: RowBatch, into memory: PooledMemory) -> Freshness {

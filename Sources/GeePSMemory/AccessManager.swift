@@ -33,6 +33,8 @@ public final class AccessManager: @unchecked Sendable {
     var defaultStaleness: Staleness
     /// No rows arrive before this worker's next update leaves, whatever single reads ask for.
     let isBulkSynchronousJob: Bool
+    /// Prepared rows are gathered again before they are lent where newer ones have come.
+    let refreshesReads: Bool
     /// By table: sums of the iteration that are on the device and will be copied over a log as it is.
     var openSums: [TableIndex: OpenSum] = [:]
     /// Buffers that come back from now on have nowhere to go.
@@ -61,11 +63,12 @@ public final class AccessManager: @unchecked Sendable {
     ///
     /// - Parameters:
     ///   - memory: nil where everything stays on the device, at one address.
+    ///   - refreshesReads: false lends what was prepared, old as it may be: for comparison.
     ///   - firstTick: clocks completed before.
     /// - Throws: `.outOfMemory` when managed memory cannot be set up.
     public init(
         tables: [TableLayout], store: any ParameterStore, device: any Device, staleness: Staleness,
-        memory: MemoryConfiguration? = nil, firstTick: Tick = .zero
+        memory: MemoryConfiguration? = nil, refreshesReads: Bool = true, firstTick: Tick = .zero
     ) throws(AccessError) {
         self.tables = tables
         self.store = store
@@ -79,6 +82,7 @@ public final class AccessManager: @unchecked Sendable {
         pool = AccessBufferPool(device: device, isOnHost: managed != nil)
         defaultStaleness = staleness
         isBulkSynchronousJob = staleness == .bulkSynchronous
+        self.refreshesReads = refreshesReads
         lastUpdates = Array(repeating: nil, count: tables.count)
         updateCounts = Array(repeating: 0, count: tables.count)
         state = State(

@@ -17,6 +17,8 @@ public struct TrainerConfiguration: Sendable {
     public var batchesPerClock = 1
     /// Where the steps leave spans.
     public var timeline: Timeline?
+    /// How long the layers take at least, on the host; nil: as long as they need.
+    public var pace: EmulatedPace?
     /// What a worker multiplies its gradients by before it sends them; nil sends them as they are.
     ///
     /// A function of the tick that the update completes. Where keepers only add (GeePS's own mode), the worker
@@ -64,6 +66,8 @@ public final class Trainer {
     /// Where the time went so far.
     public private(set) var times = TrainingTimes()
     private let steps: [NetworkStep]
+    /// Steps of a clock that compute.
+    private let computeStepCount: Int
     private let track: Timeline.Track?
     /// Between the host and layers that compute on a stream; nil where they compute on this thread.
     private let port: StreamPort?
@@ -108,6 +112,7 @@ public final class Trainer {
         steps =
             plan?.steps
             ?? (0..<configuration.batchesPerClock).flatMap { _ in network.steps }
+        computeStepCount = max(1, steps.count { $0.kind != .load })
         // A clock takes what one batch of all its mini-batches together would.
         sampler = try Sampler(
             sampleCount: dataset.count, workerCount: configuration.workerCount,
@@ -205,12 +210,14 @@ public final class Trainer {
         return result
     }
 
-    /// The values of every parameter now, all workers' updates included.
-    public func weights() throws(AccessError) -> [[Float]] {
+    /// The values of every parameter now.
+    ///
+    /// - Parameter staleness: how far they may lag; by default all workers' updates are in.
+    public func weights(staleness: Staleness = .bulkSynchronous) throws(AccessError) -> [[Float]] {
         var weights: [[Float]] = []
         for (index, parameters) in network.parameters.enumerated() {
             let buffer = try client.read(
-                batches[index], staleness: .bulkSynchronous, isPlanned: false)
+                batches[index], staleness: staleness, isPlanned: false)
             weights.append(
                 Array(UnsafeBufferPointer(start: buffer.values, count: parameters.valueCount)))
         }
@@ -319,7 +326,14 @@ public final class Trainer {
                     endNanoseconds: end)
             }
         }
-        return try network.run(step, memory)
+        let result = try network.run(step, memory)
+        if let pace = configuration.pace {
+            let clock = pace.nanoseconds(
+                tick: client.tick.count, rank: configuration.rank,
+                workerCount: configuration.workerCount)
+            sleepRoughly(until: start + clock / UInt64(computeStepCount))
+        }
+        return result
     }
 
     /// Puts a step on the stream, with its results on their way back behind it.

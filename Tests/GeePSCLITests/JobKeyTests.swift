@@ -57,6 +57,7 @@ private let sections: [Section] = [
     Section("memory", "", []),
     Section("output", "", [("directory", "d")]),
     Section("checkpoint", "", [("directory", "d")]),
+    Section("emulate", "", [("clock", "20ms"), ("delay", "5ms")]),
 ]
 
 /// Keys of which a section takes one.

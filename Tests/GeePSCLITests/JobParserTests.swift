@@ -217,6 +217,17 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
         ),
         ("cluster", "cluster: {join_timeout: 0s}", "5:25: found '0s' for cluster.join_timeout"),
         ("output", "output: {}", "5:9: missing key 'directory' in output"),
+        ("emulate", "emulate: {delay: 5ms}", "5:10: missing key 'clock' in emulate"),
+        ("emulate", "emulate: {clock: 25h}", "5:18: found '25h' for emulate.clock"),
+        (
+            "emulate", "emulate: {clock: 5ms, delay: 5ms, delayed: 1}",
+            "5:44: found the number 1 for emulate.delayed, expected turns, or the rank of one of 1 worker"
+        ),
+        (
+            "emulate", "emulate: {clock: 5ms, delayed: turns}",
+            "5:23: found emulate.delayed without emulate.delay"
+        ),
+        ("train", "train: {epochs: 1, validate_every: 0}", "found the number 0"),
         ("init", "init: [a]", "5:7: found a list of 1 for init"),
         ("other", "optimiser: 3", "(did you mean 'optimizer'?)"),
     ])
@@ -241,6 +252,20 @@ private func problems(_ text: String, set assignments: [String] = []) -> [String
     ])
     func aServerThatIsHalfCPUSideIsRefused(memory: String) {
         #expect(problems(text(), set: ["memory=\(memory)"]).count == 1)
+    }
+
+    @Test(arguments: [
+        "{clock: 20ms}", "{clock: 1s, delay: 1500ms, delayed: 2}", "{clock: 5ms, delay: 5ms}",
+    ])
+    func aPaceIsPrintedAsItIsRead(pace: String) throws {
+        let job = try load(text(), set: ["emulate=\(pace)", "cluster.workers=3"])
+        #expect(job.pace != nil)
+        #expect(try load(job.yaml) == job)
+    }
+
+    @Test func aPaceIsOneOfTheHost() {
+        let found = problems(text(), set: ["emulate={clock: 5ms}", "memory={device: cuda}"])
+        #expect(found.count == 1 && found[0].contains("found emulate with layers on a GPU"))
     }
 
     @Test func aCPUSideServerIsOneInTheForeground() throws {

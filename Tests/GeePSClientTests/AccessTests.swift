@@ -222,10 +222,13 @@ import Testing
     }
 
     /// The original copies eagerly and lends the stalest admissible rows (j-21).
-    @Test(arguments: ClusterMemory.allCases)
-    func aPreparedReadIsRefreshedBeforeItIsLent(memory: ClusterMemory) throws {
+    ///
+    /// So does a client that is told to.
+    @Test(arguments: ClusterMemory.allCases, [true, false])
+    func aPreparedReadIsRefreshedBeforeItIsLent(memory: ClusterMemory, refreshes: Bool) throws {
         let cluster = try TestCluster(
-            memory: memory, tables: [Self.layout], workers: 2, staleness: .clocks(3))
+            memory: memory, tables: [Self.layout], workers: 2, staleness: .clocks(3),
+            refreshesReads: refreshes)
         defer { cluster.close() }
         try cluster.initialise(0) { _ in 0 }
         let (fast, slow) = (cluster.clients[0], cluster.clients[1])
@@ -246,9 +249,9 @@ import Testing
         slow.clock()
         #expect(eventually { fast.age(of: 0) == Tick(1) })
         let buffer = try fast.read(batch)
-        #expect(buffer.age == Tick(1))
-        #expect(buffer.values[0] == 2)
-        #expect(fast.counters.access.refreshes >= 1)
+        #expect(buffer.age == Tick(refreshes ? 1 : 0))
+        #expect(buffer.values[0] == (refreshes ? 2 : 0))
+        #expect((fast.counters.access.refreshes >= 1) == refreshes)
     }
 
     @Test(arguments: ClusterMemory.allCases)

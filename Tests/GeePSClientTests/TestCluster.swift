@@ -31,7 +31,7 @@ final class TestCluster: Sendable {
         staleness: Staleness = .bulkSynchronous,
         optimizer: OptimizerConfiguration = OptimizerConfiguration(
             rule: .add, learningRate: 0, reduction: .sum),
-        blockBytes: Int = 4096, waitTimeout: Duration = .seconds(30),
+        blockBytes: Int = 4096, waitTimeout: Duration = .seconds(30), refreshesReads: Bool = true,
         link: (_ rank: Int, any Connection) -> any Connection = { $1 }
     ) throws {
         map = ShardMap(tables: tables, keeperCount: keepers, blockBytes: blockBytes)
@@ -59,13 +59,14 @@ final class TestCluster: Sendable {
                 limitBytes: budget,
                 jitter: budgets.isEmpty
                     ? nil : Jitter(seed: UInt64(rank), delayMicrosecondsMaximum: 100))
+            var configuration = ClientConfiguration(
+                map: map, rank: rank, staleness: staleness, waitTimeout: waitTimeout,
+                memory: memory == .managed ? MemoryConfiguration(budgetBytes: budget) : nil,
+                learningRate: { optimizer.learningRate(at: $1) })
+            configuration.refreshesReads = refreshesReads
             clients.append(
                 try Client(
-                    configuration: ClientConfiguration(
-                        map: map, rank: rank, staleness: staleness, waitTimeout: waitTimeout,
-                        memory: memory == .managed ? MemoryConfiguration(budgetBytes: budget) : nil,
-                        learningRate: { optimizer.learningRate(at: $1) }),
-                    device: device ?? own, connections: connections))
+                    configuration: configuration, device: device ?? own, connections: connections))
         }
         self.clients = clients
     }

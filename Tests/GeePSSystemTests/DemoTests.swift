@@ -69,6 +69,22 @@ extension SystemTests {
             #expect(try trained.number("train_loss") < 2.31)
         }
 
+        /// What is measured after the last clock is what is measured at the end.
+        @Test func theTestHalfIsMeasuredOnTheWay() async throws {
+            let trained = try await train("digits", ["train.steps=50", "train.validate_every=25"])
+            let lines = try trained.metrics.map {
+                try #require(
+                    try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+            }.filter { $0["event"] as? String == "validation" }
+            #expect(lines.map { $0["step"] as? Int } == [25, 50])
+            let losses = try lines.map { try #require($0["test_loss"] as? Double) }
+            #expect(losses[1] < losses[0])
+            #expect(abs(losses[1] - (try trained.number("test_loss"))) < 1e-6)
+            // Looking changes nothing.
+            let blind = try await train("digits", ["train.steps=50"])
+            #expect(trained.model == blind.model)
+        }
+
         @Test func metricsAreALineAnEpochAndTheResults() async throws {
             let trained = try await train("digits", ["train.epochs=3"])
             let lines = try trained.metrics.map {

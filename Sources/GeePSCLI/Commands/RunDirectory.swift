@@ -38,6 +38,16 @@ final class RunDirectory {
             ]))
     }
 
+    /// Notes how the test half went before the end.
+    func writeValidation(_ result: TestResult, step: Int, times: TrainingTimes) throws(CLIError) {
+        try write(
+            .object([
+                "event": .string("validation"), "step": .integer(Int64(step)),
+                "test_loss": .number(result.meanLoss), "test_accuracy": .number(result.accuracy),
+                "seconds": .number(Double(times.total) / 1e9),
+            ]))
+    }
+
     /// Notes the results.
     func writeSummary(_ summary: TrainingSummary) throws(CLIError) {
         try write(summary.json)

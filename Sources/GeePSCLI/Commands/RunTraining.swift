@@ -241,6 +241,7 @@ extension Job {
         node.reconnectTimeout = cluster.reconnectTimeout
         node.laneCount = cluster.lanes
         node.staleness = staleness
+        node.refreshesReads = refreshesReads
         switch cluster.transport {
         case .automatic: node.carrier = .auto
         case .tcp: node.carrier = .fixed(.tcp)

@@ -38,6 +38,7 @@ struct TrainingRun {
             isShuffled: job.data.isShuffled, updateScale: job.optimizer.updateScale)
         configuration.batchesPerClock = job.batchesPerClock
         configuration.timeline = timeline
+        configuration.pace = job.pace
         let trainer = try Trainer(
             network: network, dataset: data.training, client: node.client,
             configuration: configuration, plan: plan,
@@ -164,6 +165,7 @@ struct TrainingRun {
                     epoch + 1, step: step + 1,
                     loss: losses.mean(epoch), times: trainer.times)
             }
+            try validate(trainer, after: step)
             try checkpointer?.afterStep(UInt64(step + 1)) {
                 WorkerRecord(states: try trainer.states(), losses: losses)
             }
@@ -172,32 +174,7 @@ struct TrainingRun {
         return losses
     }
 
-    /// Every rank measures a run of the test samples, on what rank 0 writes.
-    private func evaluate(_ model: WeightsFile.Contents) throws -> TestResult? {
-        guard let test = data.test else { return nil }
-        let (each, extra) = test.count.quotientAndRemainder(dividingBy: launch.worldSize)
-        let first = launch.rank * each + min(launch.rank, extra)
-        let own = try Evaluator(model: self.model, dataset: test, on: device.target).run(
-            weights: model.weights, states: try statesOfFirstRank(model.states),
-            samples: first..<(first + each + (launch.rank < extra ? 1 : 0)))
-        let sums = try sumOverRanks(
-            [own.lossSum, Double(own.correctCount), Double(own.sampleCount)], "test result")
-        return TestResult(meanLoss: sums[0] / sums[2], accuracy: sums[1] / sums[2])
-    }
-
-    /// Running statistics of rank 0: each rank's are its own, and one model is measured.
-    private func statesOfFirstRank(_ own: NetworkStates) throws -> NetworkStates {
-        guard launch.worldSize > 1 else { return own }
-        var states = own
-        for index in states.values.indices {
-            // A sum to which the others add nothing.
-            let part = states.values[index].map { launch.rank == 0 ? Double($0) : 0 }
-            states.values[index] = try sumOverRanks(part, "running statistics").map { Float($0) }
-        }
-        return states
-    }
-
-    private func sumOverRanks(_ values: [Double], _ label: String) throws -> [Double] {
+    func sumOverRanks(_ values: [Double], _ label: String) throws -> [Double] {
         // In pieces: a sum has a limit, the number of epochs has none.
         try stride(from: 0, to: values.count, by: 65_536).flatMap { start in
             try node.membership.sum(
@@ -213,13 +190,6 @@ extension OptimizerConfiguration {
         guard case .add = rule else { return nil }
         return { -self.learningRate(at: $0) }
     }
-}
-
-/// How a network did on the test half of the data.
-private struct TestResult {
-    var meanLoss: Double
-    /// Share of samples classified right.
-    var accuracy: Double
 }
 
 /// Which step belongs to which epoch.

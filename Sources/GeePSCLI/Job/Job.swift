@@ -11,6 +11,8 @@ struct Job: Hashable, Sendable {
     /// Seeds the initial weights, the order of samples and dropout.
     var seed: UInt64
     var staleness: Staleness
+    /// Whether reads get the newest rows that are there.
+    var refreshesReads = true
     var cluster: ClusterConfiguration
     /// Mini-batches of every worker in a clock.
     var batchesPerClock = 1
@@ -24,6 +26,10 @@ struct Job: Hashable, Sendable {
     var outputDirectory: String?
     /// How checkpoints are made; nil: none are.
     var checkpoint: CheckpointSettings?
+    /// Clocks between two looks at the test half; nil: only at the end.
+    var clocksPerValidation: Int?
+    /// How long layers take at least; nil: as long as they need.
+    var pace: EmulatedPace?
 }
 
 /// Which network is trained.

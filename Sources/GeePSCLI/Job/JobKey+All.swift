@@ -54,6 +54,10 @@ extension JobKey {
             section: "", name: "checkpoint", values: "A map",
             fallback: .described("no checkpoints"), example: "{every: 10m}",
             meaning: "How the run survives lost processes and the end of its time."),
+        JobKey(
+            section: "", name: "emulate", values: "A map",
+            fallback: .described("layers take the time they take"), example: "{clock: 20ms}",
+            meaning: "Slower devices than this machine's, for comparison."),
 
         JobKey(
             section: "model", name: "name",
@@ -387,11 +391,27 @@ extension JobKey {
         ),
 
         JobKey(
+            section: "train", name: "validate_every",
+            values: "An integer of 1 or more, clocks",
+            fallback: .described("only at the end"), example: "100",
+            meaning:
+                "How often rank 0 measures the test half of the data with the rows that it has, as old as consistency.staleness allows; metrics.jsonl gets a line each time. The others may go on meanwhile as far as that allows."
+        ),
+
+        JobKey(
             section: "consistency", name: "staleness",
             values: "An integer from 0 to 1024, clocks, or async",
             fallback: .value("0"), example: "1",
             meaning:
                 "How many clocks a read may lag. 0: BSP, the same bits in every run. async: workers never wait for each other."
+        ),
+
+        JobKey(
+            section: "consistency", name: "refresh",
+            values: "true or false",
+            fallback: .value("true"), example: "false",
+            meaning:
+                "Whether a read under staleness gets the newest rows that have come, or with false those that were prepared up to an iteration before, as the original GeePS did; for comparison."
         ),
 
         JobKey(
@@ -561,6 +581,26 @@ extension JobKey {
             fallback: .value("3"), example: "0",
             meaning:
                 "How often a run of several processes on one machine is started again from its newest checkpoint when a process is lost."
+        ),
+
+        JobKey(
+            section: "emulate", name: "clock",
+            values: "A time such as 20ms or 1s",
+            fallback: .required, example: "20ms",
+            meaning:
+                "Least time of a clock's layers on each worker, spread evenly over the layers; a worker sleeps for what is left."
+        ),
+        JobKey(
+            section: "emulate", name: "delay",
+            values: "A time such as 20ms or 1s",
+            fallback: .described("none"), example: "60ms",
+            meaning: "How much longer the clocks of a delayed worker take."),
+        JobKey(
+            section: "emulate", name: "delayed",
+            values: "turns, or a rank",
+            fallback: .value("turns"), example: "0",
+            meaning:
+                "Who is delayed: one worker in all its clocks, or in each clock another one, in turn."
         ),
     ]
 }

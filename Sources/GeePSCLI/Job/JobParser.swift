@@ -19,7 +19,7 @@ struct JobParser {
         let data = map.map("data", isRequired: true).flatMap(self.data)
         let optimizer = map.map("optimizer", isRequired: true).flatMap(self.optimizer)
         let training = map.map("train", isRequired: true).map(train) ?? TrainingSection()
-        let staleness = map.map("consistency").map(consistency) ?? .bulkSynchronous
+        let consistency = map.map("consistency").map(consistency) ?? ConsistencySection()
         let cluster = cluster(map.map("cluster"))
         let memory = map.map("memory").map(memory)
         let initialWeights = path("init", in: &map, expected: "the path of a safetensors file")
@@ -27,8 +27,12 @@ struct JobParser {
         let checkpoint = map.map("checkpoint").flatMap {
             self.checkpoint($0, outputDirectory: outputDirectory)
         }
+        let isOnHost = memory?.device ?? .host == .host
+        let pace = map.map("emulate").flatMap {
+            self.pace($0, workers: cluster.workers, isOnHost: isOnHost)
+        }
         map.finish()
-        if let origin = training.precisionOrigin, memory?.device ?? .host == .host {
+        if let origin = training.precisionOrigin, isOnHost {
             problems.report(
                 at: origin,
                 "found \(training.precision.rawValue) for train.precision, expected float32 on the host; "
@@ -37,10 +41,11 @@ struct JobParser {
         guard let model, let data, let optimizer else { return nil }
         return Job(
             model: model, data: data, optimizer: optimizer, length: training.length,
-            seed: training.seed, staleness: staleness, cluster: cluster,
+            seed: training.seed, staleness: consistency.staleness,
+            refreshesReads: consistency.refreshesReads, cluster: cluster,
             batchesPerClock: training.batchesPerClock, precision: training.precision,
             memory: memory, initialWeights: initialWeights, outputDirectory: outputDirectory,
-            checkpoint: checkpoint)
+            checkpoint: checkpoint, clocksPerValidation: training.clocksPerValidation, pace: pace)
     }
 
     /// What the train section says.
@@ -49,6 +54,7 @@ struct JobParser {
         var seed: UInt64 = 1
         var batchesPerClock = 1
         var precision = ComputePrecision.float32
+        var clocksPerValidation: Int?
         /// Where a precision stands that only a GPU has.
         var precisionOrigin: Origin?
     }
@@ -84,6 +90,10 @@ struct JobParser {
             map.choice(
                 "precision", of: ComputePrecision.allCases.map(\.rawValue), default: "float32"
             ).flatMap(ComputePrecision.init) ?? .float32
+        if map.has("validate_every") {
+            section.clocksPerValidation = map.integer("validate_every", in: 1...Int.max)
+        }
+        _ = map.node("validate_every")
         if section.precision != .float32 { section.precisionOrigin = map.origin(of: "precision") }
         map.finish()
         if hasBoth {
@@ -101,7 +111,13 @@ struct JobParser {
         return section
     }
 
-    private func consistency(_ map: MapReader) -> Staleness {
+    /// What the consistency section says.
+    private struct ConsistencySection {
+        var staleness = Staleness.bulkSynchronous
+        var refreshesReads = true
+    }
+
+    private func consistency(_ map: MapReader) -> ConsistencySection {
         var map = map
         let expected =
             "a number of clocks from 0 to \(Limits.stalenessClocksMaximum), or async"
@@ -111,8 +127,10 @@ struct JobParser {
             return node.plainText.flatMap { UInt64($0) }
                 .flatMap { $0 <= Limits.stalenessClocksMaximum ? .clocks($0) : nil }
         }
+        let refreshesReads = map.flag("refresh", default: true)
         map.finish()
-        return staleness ?? .bulkSynchronous
+        return ConsistencySection(
+            staleness: staleness ?? .bulkSynchronous, refreshesReads: refreshesReads)
     }
 
     private func output(_ map: MapReader) -> String? {

@@ -11,7 +11,11 @@ extension Job {
         lines += ["data:"] + indented(data.pairs)
         lines += ["optimizer:"] + indented(optimizer.pairs)
         lines += ["train:"] + indented(trainPairs)
-        lines += ["consistency:"] + indented([("staleness", "\(staleness)")])
+        lines +=
+            ["consistency:"]
+            + indented([
+                ("staleness", "\(staleness)"), ("refresh", "\(refreshesReads)"),
+            ])
         lines += ["cluster:"] + indented(cluster.pairs)
         if let memory { lines += ["memory:"] + indented(memory.pairs) }
         if let initialWeights { lines.append("init: \(quoted(initialWeights))") }
@@ -19,6 +23,7 @@ extension Job {
             lines += ["output:"] + indented([("directory", quoted(outputDirectory))])
         }
         if let checkpoint { lines += ["checkpoint:"] + indented(checkpoint.pairs) }
+        if let pace { lines += ["emulate:"] + indented(pace.pairs) }
         return lines.joined(separator: "\n") + "\n"
     }
 
@@ -39,7 +44,7 @@ extension Job {
         return [
             length, ("seed", "\(seed)"), ("batches_per_clock", "\(batchesPerClock)"),
             ("precision", precision.rawValue),
-        ]
+        ] + (clocksPerValidation.map { [("validate_every", "\($0)")] } ?? [])
     }
 }
 
@@ -62,6 +67,21 @@ extension CheckpointSettings {
         [
             ("directory", quoted(directory)), ("every", every.text), ("keep", "\(keep)"),
             ("resume", quoted(resume.text)), ("restarts", "\(restarts)"),
+        ]
+    }
+}
+
+extension EmulatedPace {
+    fileprivate var pairs: [(String, String)] {
+        let clock = ("clock", Duration.nanoseconds(clockNanoseconds).jobText)
+        guard delayNanoseconds > 0 else { return [clock] }
+        let whose =
+            switch delayed {
+            case .inTurn: "turns"
+            case .worker(let rank): "\(rank)"
+            }
+        return [
+            clock, ("delay", Duration.nanoseconds(delayNanoseconds).jobText), ("delayed", whose),
         ]
     }
 }
