@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Kills random processes of a training run at random moments; every run must end with the same bits.
 
-    Benchmarks/chaos.py [--runs 50] [--seed 1] [--geeps .build/release/geeps] [--reset-every-ms 200]
+    Benchmarks/chaos.py [--runs 50] [--seed 1] [--geeps .build/release/geeps] [--reset-every-ms 200] [--output FILE]
 
 Each run trains with 1 to 4 workers and a checkpoint every few clocks, so that many kills come while one is being
 written. It is killed one to four times: a worker, or the whole job, which is then started again by hand; sometimes it
 is stopped by SIGTERM instead. With --reset-every-ms nobody is killed: all connections of rows are reset so often, over
 TCP, by `ss -K` (root). Prints a line a run and ends with code 1 if any differs.
+`--output` keeps what each run was and how it ended, added to what the file has.
 """
 
 import argparse
+import datetime
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -67,7 +70,7 @@ def disturb(process, rng):
     return kind
 
 
-def chaos(geeps, folder, number, steps, rng, expected):
+def chaos(geeps, folder, number, rng, expected, record):
     workers = rng.randint(1, 4)
     out = os.path.join(folder, f"run{number}")
     options = ["--set", f"checkpoint.every={rng.choice([3, 10, 40])}", "--restarts", "9"]
@@ -82,6 +85,7 @@ def chaos(geeps, folder, number, steps, rng, expected):
     code = process.wait()
     found = digest(out + "/model.safetensors") if code == 0 else f"code {code}"
     good = found == expected[workers]
+    record.append({"run": number, "workers": workers, "options": options[1], "kills": kills, "found": found, "same": good})
     print(f"run {number:3}  {workers} workers  {','.join(kills):24}  {found}  {'same' if good else 'DIFFERENT'}", flush=True)
     if good:
         shutil.rmtree(out)
@@ -133,11 +137,26 @@ def storm(geeps, folder, number, milliseconds, rng, expected):
     return good
 
 
+def keep(arguments, expected, record):
+    """Adds the runs to the output file."""
+    result = {"schema": "geeps.benchmark.chaos/1", "slices": []}
+    if os.path.exists(arguments.output):
+        with open(arguments.output) as file:
+            result = json.load(file)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    result["slices"].append({
+        "date": str(datetime.date.today()), "commit": commit, "seed": arguments.seed, "steps": arguments.steps,
+        "undisturbed": expected, "runs": record})
+    with open(arguments.output, "w") as file:
+        file.write(json.dumps(result, indent=1) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--output")
     parser.add_argument("--geeps", default=".build/release/geeps")
     parser.add_argument("--reset-every-ms", type=float, help="reset connections instead of killing processes")
     arguments = parser.parse_args()
@@ -151,12 +170,14 @@ def main():
         if start(arguments.geeps, os.path.join(folder, "job.yaml"), out, workers, []).wait() != 0:
             sys.exit(f"the undisturbed run failed; see {out}.log")
         expected[workers] = digest(out + "/model.safetensors")
-    results = []
+    results, record = [], []
     for number in range(arguments.runs):
         if arguments.reset_every_ms:
             results.append(storm(arguments.geeps, folder, number, arguments.reset_every_ms, rng, expected))
         else:
-            results.append(chaos(arguments.geeps, folder, number, arguments.steps, rng, expected))
+            results.append(chaos(arguments.geeps, folder, number, rng, expected, record))
+    if arguments.output:
+        keep(arguments, expected, record)
     print(f"{sum(results)} of {len(results)} runs ended with the same bits")
     if all(results):
         shutil.rmtree(folder)

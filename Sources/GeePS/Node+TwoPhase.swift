@@ -59,7 +59,8 @@ public final class HeldSteps: Sendable {
 
     var squares: Double { state.withLock(\.squares) }
 
-    func isComplete(within bound: Duration) -> Bool {
+    /// Whether all gradients are there, after at most `bound`.
+    public func isComplete(within bound: Duration) -> Bool {
         let deadline = Deadline.after(bound)
         return signal.withLock {
             while state.withLock({ $0.missing > 0 }) {

@@ -52,7 +52,8 @@ import Testing
         let counters = ClientCounters(
             access: AccessCounters(), memory: nil, waits: [], stallNanoseconds: 9_000_000_000,
             rowWaitNanoseconds: 2_000_000_000, startWaitNanoseconds: 1_000_000_000, bytesSent: 0,
-            bytesReceived: 0, bytesSentOutside: 0, bytesReceivedOutside: 0)
+            bytesReceived: 0, bytesSentOutside: 0, bytesReceivedOutside: 0,
+            repairs: RepairCounters())
         var times = TrainingTimes()
         times.compute = 4_000_000_000
         times.stall = 5_000_000_000
