@@ -40,13 +40,14 @@ def cases(part):
             yield part, staleness, refresh
 
 
-def train(geeps, part, staleness, refresh, seed, steps, rate):
+def train(geeps, part, staleness, refresh, seed, steps, rate, momentum):
     """The validations of one run."""
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "cluster.workers": WORKERS, "consistency.staleness": staleness, "consistency.refresh": str(refresh).lower(),
             "train.steps": steps, "train.seed": seed, "train.validate_every": EVERY, "data.batch_size": BATCH,
-            "emulate": PARTS[part], "optimizer.lr": rate, "output.directory": folder}
+            "emulate": PARTS[part], "optimizer.lr": rate, "optimizer.momentum": momentum,
+            "output.directory": folder}
         command = [geeps, "train", ROOT / "Examples/digits.yaml", "--quiet", "--json"]
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
@@ -185,7 +186,7 @@ def measure(options):
     result = {
         "schema": "geeps.benchmark.staleness/1", "date": str(datetime.date.today()), "commit": commit,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared", "job": "Examples/digits.yaml", "workers": WORKERS,
-        "batch": BATCH, "lr": options.rate, "clock": CLOCK, "delay": DELAY, "target": TARGET, "seeds": options.seeds, "runs": []}
+        "batch": BATCH, "lr": options.rate, "momentum": options.momentum, "clock": CLOCK, "delay": DELAY, "target": TARGET, "seeds": options.seeds, "runs": []}
     if options.resume and path.exists():
         result = json.loads(path.read_text())
         result["seeds"] = max(result["seeds"], options.seeds)
@@ -199,7 +200,7 @@ def measure(options):
                 if any(all(run[name] == value for name, value in key.items()) for run in result["runs"]):
                     continue
                 start = time.time()
-                curve = train(options.geeps, part, staleness, refresh, seed, options.steps, options.rate)
+                curve = train(options.geeps, part, staleness, refresh, seed, options.steps, options.rate, options.momentum)
                 result["runs"].append({**key, "load": round(os.getloadavg()[0], 2), "curve": curve})
                 path.write_text(json.dumps(result) + "\n")
                 print(f"{key}: target at {reached(result['runs'][-1], TARGET)}, last {curve[-1]}, {time.time() - start:.0f} s", flush=True)
@@ -213,6 +214,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--rate", type=float, default=0.03, help="learning rate, the same at every staleness")
+    parser.add_argument("--momentum", type=float, default=0.9)
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--output")
     parser.add_argument("--resume", action="store_true", help="keep what the output file has")
