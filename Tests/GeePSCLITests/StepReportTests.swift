@@ -51,9 +51,9 @@ import Testing
         shares.causedBy[0] = 500_000_000
         let counters = ClientCounters(
             access: AccessCounters(), memory: nil, waits: [], stallNanoseconds: 9_000_000_000,
-            rowWaitNanoseconds: 2_000_000_000, startWaitNanoseconds: 1_000_000_000, bytesSent: 0,
-            bytesReceived: 0, bytesSentOutside: 0, bytesReceivedOutside: 0,
-            repairs: RepairCounters())
+            rowWaitNanoseconds: 2_000_000_000, startWaitNanoseconds: 1_000_000_000,
+            repairs: RepairCounters(), bytesSent: 0, bytesReceived: 0, bytesSentOutside: 0,
+            bytesReceivedOutside: 0)
         var times = TrainingTimes()
         times.compute = 4_000_000_000
         times.stall = 5_000_000_000
