@@ -175,7 +175,7 @@ def draw(result, directory):
                 f'<polyline points="{path}" fill="none" stroke="{colors[staleness]}" stroke-width="2" stroke-dasharray="{dash}"/>')
             if refresh:
                 picture.line(540, 74 + 20 * row, 570, 74 + 20 * row, colors[staleness], 2)
-                picture.text(578, 78 + 20 * row, "BSP" if staleness == "0" else f"staleness {staleness}")
+                picture.text(578, 78 + 20 * row, {"0": "BSP", "async": "async"}.get(staleness, f"staleness {staleness}"))
                 row += 1
         picture.write(directory / f"staleness-{name}.svg")
 

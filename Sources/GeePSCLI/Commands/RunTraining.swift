@@ -127,7 +127,7 @@ func runTraining(
         throw preempted(stopped, job, launch, signals?.signal, progress)
     } catch {
         let end = endAfterFailure(error, node: node, rank: launch.rank)
-        throw job.requeued(end, environment: processEnvironment())
+        throw job.requeued(end, launch: launch, environment: processEnvironment())
     }
 }
 
@@ -156,9 +156,11 @@ extension Job {
     /// The end of a rank that has lost another: where there is a checkpoint, a launcher is asked to run it again.
     ///
     /// A supervisor of ours does that by itself.
-    func requeued(_ error: any Error, environment: [String: String]) -> any Error {
+    func requeued(
+        _ error: any Error, launch: Launch, environment: [String: String]
+    ) -> any Error {
         guard let failure = error as? CLIError, failure.code == .unavailable, let checkpoint,
-            environment[LaunchEnvironment.rank] != nil,
+            launch.worldSize > 1,
             environment[LaunchEnvironment.isSupervised] == nil,
             let tick = CheckpointDirectory(checkpoint.directory).ticks.last
         else { return error }
