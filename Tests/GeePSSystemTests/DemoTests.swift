@@ -47,10 +47,8 @@ extension SystemTests {
             #expect(
                 json.keys.sorted() == [
                     "bytes_received", "bytes_sent", "epochs", "memory", "output",
-                    "samples_per_second", "schema", "stall_ratio", "steady", "steps",
-                    "test_accuracy",
-                    "test_loss", "train_loss",
-                    "workers",
+                    "samples_per_second", "schema", "stall_ratio", "steady", "step_time", "steps",
+                    "test_accuracy", "test_loss", "train_loss", "workers",
                 ])
             #expect(json["schema"] as? String == "geeps.train/1")
             #expect(try trained.number("steps") == Double(2 * (1438 / (16 * workers))))

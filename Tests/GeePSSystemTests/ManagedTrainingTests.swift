@@ -107,8 +107,9 @@ extension SystemTests {
             #expect(distance.norm <= 1e-5, "\(distance)")
             let losses = (try parts.number("train_loss"), try whole.number("train_loss"))
             #expect(abs(losses.0 / losses.1 - 1) <= 1e-5, "\(losses)")
-            // What travels does not grow with the mini-batches.
-            #expect(try parts.number("bytes_sent") == whole.number("bytes_sent"))
+            // What travels does not grow with the mini-batches; notices of waits are a few bytes, as many as there are.
+            let bytes = (try parts.number("bytes_sent"), try whole.number("bytes_sent"))
+            #expect(abs(bytes.0 / bytes.1 - 1) < 0.02, "\(bytes)")
         }
 
         /// Parameters eight times the device's memory.
