@@ -131,10 +131,16 @@ def tables(result):
 def middle_curve(runs, axis):
     """Of all runs, the median of the smoothed loss at each validation, over samples (0) or median seconds (2)."""
     curves = [smoothed(run["curve"]) for run in runs]
-    # Runs that ended at the target have fewer points: as long as half of them go on.
     count = sorted(map(len, curves))[len(curves) // 2]
-    going_on = [[curve[index] for curve in curves if index < len(curve)] for index in range(count)]
-    return [(statistics.median(p[axis] for p in points), statistics.median(p[1] for p in points)) for points in going_on]
+    points = list(zip(*(extended(curve, count) for curve in curves)))
+    return [(statistics.median(p[axis] for p in same), statistics.median(p[1] for p in same)) for same in points]
+
+
+def extended(curve, count):
+    """`count` points: a run that ended at the target stays at its last loss and goes on at its pace."""
+    samples, loss, seconds = curve[-1]
+    further = range(len(curve) + 1, count + 1)
+    return curve[:count] + [(samples * n / len(curve), loss, seconds * n / len(curve)) for n in further]
 
 
 def draw(result, directory):
@@ -147,8 +153,9 @@ def draw(result, directory):
         if not curves:
             continue
         picture = Picture(
-            f"Validation loss over {words}", f"digits, {WORKERS} workers; medians of {result['seeds']} seeds. Dashed: without refresh")
-        right = min(max(x for x, _ in curve) for curve in curves.values())
+            f"Validation loss over {words}", f"digits, {WORKERS} workers; medians of {result['seeds']} seeds."
+            + (" Dashed: without refresh" if part == "even" else ""))
+        right = max(max(x for x, _ in curve) for curve in curves.values())
         top, least = 2.4, 0.04
 
         def at(x, loss):
