@@ -55,9 +55,9 @@ extension SystemTests {
                     .map { String($0.dropFirst(key.count + 1)) } ?? ""
             }
 
-            /// Waits until `condition` holds, at most 90 s.
+            /// Waits until `condition` holds, at most four minutes, which other tests at work may make it take.
             func wait(_ condition: () throws -> Bool) async throws -> Bool {
-                let deadline = ContinuousClock.now + .seconds(90)
+                let deadline = ContinuousClock.now + .seconds(240)
                 while try !condition() {
                     guard ContinuousClock.now < deadline else { return false }
                     try await Task.sleep(for: .milliseconds(100))
@@ -108,19 +108,6 @@ extension SystemTests {
             _ = try batch.cluster.output(of: ["scancel", "--signal=TERM", batch.number])
             try await batch.endsWell(job.model("undisturbed"))
             #expect(batch.log.contains("stopped by SIGTERM"), "\(batch.log)")
-        }
-
-        /// Longer than ranks wait for each other, shorter than Slurm waits for a node.
-        @Test func aJobWhoseHostWasCutOffGoesOn() async throws {
-            let job = try SmallJob(workers: 4, steps: 2500)
-            let undisturbed = try await job.start("undisturbed").wait()
-            try #require(undisturbed.isSuccess, "\(undisturbed)")
-            let batch = try await BatchJob(job, end: "exit $code")
-            try #require(try await batch.hasTrained(), "\(batch.log)")
-            try batch.cluster.cutOff(3)
-            try await Task.sleep(for: .seconds(8))
-            try batch.cluster.cutOff(3, false)
-            try await batch.endsWell(job.model("undisturbed"))
         }
     }
 }
