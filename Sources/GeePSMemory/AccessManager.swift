@@ -283,11 +283,11 @@ public final class AccessManager: @unchecked Sendable {
             guard state.clockWaits[table] else { return false }
             state.clockWaits[table] = false
             state.isSentAhead[table] = true
+            // Under the lock: who gives the rows back on another thread lets them go after this.
+            store.holdRows(of: table)
             return true
         }
-        guard mustRaise else { return }
-        store.holdRows(of: table)
-        raiseClock(of: table)
+        if mustRaise { raiseClock(of: table) }
     }
 
     /// Ends the iteration; waits only where it was not the planned one and managed memory is laid out anew.

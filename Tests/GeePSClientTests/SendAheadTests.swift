@@ -66,15 +66,7 @@ import Testing
         for table in 0..<2 { try cluster.initialise(table) { _ in 0 } }
         let client = cluster.clients[0]
         let batch = client.batch(of: 0)
-        for _ in 0..<2 {
-            let rows = try client.read(batch)
-            try client.add(1, to: batch)
-            rows.drop()
-            client.clock()
-        }
-        let rows = try client.read(batch)
-        try client.add(1, to: batch)
-        client.sendAhead(0)
+        let rows = try sendAhead(batch, of: client)
         client.clock()
         let error = #expect(throws: AccessError.self) { try client.add(1, to: batch) }
         #expect(error?.message.contains("table first") == true, "\(String(describing: error))")
@@ -86,6 +78,13 @@ import Testing
         for table in 0..<2 { try cluster.initialise(table) { _ in 0 } }
         let client = cluster.clients[0]
         let batch = client.batch(of: 0)
+        let rows = try sendAhead(batch, of: client)
+        cluster.close()
+        rows.drop()
+    }
+
+    /// Follows a plan, and sends its update ahead while what is returned is lent.
+    private func sendAhead(_ batch: RowBatch, of client: Client) throws -> ReadBuffer {
         for _ in 0..<2 {
             let rows = try client.read(batch)
             try client.add(1, to: batch)
@@ -94,9 +93,8 @@ import Testing
         }
         let rows = try client.read(batch)
         try client.add(1, to: batch)
-        client.sendAhead(0)
-        cluster.close()
-        rows.drop()
+        client.sendAhead(batch.table)
+        return rows
     }
 
     /// Waits until the keepers have applied tick `tick` of the first table.

@@ -152,6 +152,20 @@ import Testing
         #expect(raw.membership.leave(within: .seconds(20)))
     }
 
+    /// A rank that takes the other's lane, loses it, and is not to be reached any more.
+    private func losingItsLane(
+        _ configuration: NodeConfiguration, _ listener: Listener
+    ) throws -> RawRank {
+        let raw = try RawRank(configuration, endpoint: listener.endpoint)
+        let lane = try listener.accept(deadline: .after(.seconds(20)))
+        let (_, proof) = try LaneHandshake.admit(
+            lane, key: raw.key, deadline: .after(.seconds(20)))
+        try lane.sendBytes(FrameHeader(.welcome), proof)
+        listener.close()
+        lane.close()
+        return raw
+    }
+
     /// A keeper that lives but is not to be reached any more.
     @Test func aLaneThatCannotBeMadeAnewIsGivenUpInTime() throws {
         let address = try freeAddress()
@@ -162,13 +176,7 @@ import Testing
                     rank, of: 2, at: address, keepers: 2, carrier: .fixed(.tcp), lanes: 1
                 ).with { $0.reconnectTimeout = .milliseconds(300) }
                 if rank == 1 {
-                    let raw = try RawRank(configuration, endpoint: listener.endpoint)
-                    let lane = try listener.accept(deadline: .after(.seconds(20)))
-                    let (_, proof) = try LaneHandshake.admit(
-                        lane, key: raw.key, deadline: .after(.seconds(20)))
-                    try lane.sendBytes(FrameHeader(.welcome), proof)
-                    listener.close()
-                    lane.close()
+                    let raw = try losingItsLane(configuration, listener)
                     #expect(eventually { raw.membership.failure != nil })
                     raw.membership.leave(within: .seconds(5))
                     return
@@ -199,14 +207,8 @@ import Testing
                     rank, of: 2, at: address, keepers: 2, carrier: .fixed(.tcp), lanes: 1
                 ).with { $0.reconnectTimeout = .seconds(300) }
                 if rank == 1 {
-                    let raw = try RawRank(configuration, endpoint: listener.endpoint)
-                    let lane = try listener.accept(deadline: .after(.seconds(20)))
-                    let (_, proof) = try LaneHandshake.admit(
-                        lane, key: raw.key, deadline: .after(.seconds(20)))
-                    try lane.sendBytes(FrameHeader(.welcome), proof)
-                    listener.close()
-                    lane.close()
-                    usleep(300_000)
+                    let raw = try losingItsLane(configuration, listener)
+                    withExtendedLifetime(raw) { _ = usleep(300_000) }
                     // Gone without a goodbye.
                     return
                 }

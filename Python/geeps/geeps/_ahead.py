@@ -170,13 +170,12 @@ class Ahead:
         Raises:
             ArgumentError: where some have left already.
         """
-        self.require_nothing_sent("zero_grad between backward and step() drops gradients")
-        if self._has_begun and self._is_learning:
-            self.close()
+        if self._has_begun:
+            self.require_kept("zero_grad between backward and step() drops gradients")
         self.end_step()
 
     def require_nothing_sent(self, what: str) -> None:
-        """Something needs all gradients to be here, or the keepers to be quiet; from now on they are.
+        """Something needs all gradients of this iteration to be here, or the keepers to be quiet.
 
         Raises:
             ArgumentError: where some have left already.
@@ -184,8 +183,13 @@ class Ahead:
         if self.sent:
             self._refuse(what)
 
-    def stop(self) -> None:
-        """The script needs gradients at ``step``."""
+    def require_kept(self, what: str) -> None:
+        """The script works on gradients before ``step``: one from which that is still learned keeps them until then.
+
+        Raises:
+            ArgumentError: where some have left already.
+        """
+        self.require_nothing_sent(what)
         if self._is_learning:
             self.close()
 

@@ -102,8 +102,7 @@ def _patch_scaler() -> None:
 
         ahead = getattr(optimizer, "_ahead", None)
         if ahead is not None:
-            ahead.require_nothing_sent("GradScaler needs all gradients")
-            ahead.stop()
+            ahead.require_kept("GradScaler needs all gradients")
         if getattr(optimizer, "has_all_gradients", True):
             return here()
         is_infinite = optimizer._unscale(inverse_scale.item(), lambda: any(found.item() for found in here().values()))

@@ -205,8 +205,7 @@ class Optimizer(torch.optim.Optimizer):
 
         Call it where ``torch.nn.utils.clip_grad_norm_`` would stand, between ``backward`` and ``step``.
         """
-        self._ahead.require_nothing_sent("clip_grad_norm_ needs all gradients")
-        self._ahead.stop()
+        self._ahead.require_kept("clip_grad_norm_ needs all gradients")
         if not self.has_all_gradients:
             return self._clip_everywhere(max_norm, norm_type, error_if_nonfinite)
         with _guards.allowed():
@@ -250,8 +249,6 @@ class Optimizer(torch.optim.Optimizer):
         and looks at ``grad``.
         """
         if not self._is_managed:
-            self._ahead.require_nothing_sent("GradScaler needs all gradients")
-            self._ahead.stop()
             # Of an iteration whose step was skipped.
             self._drop_held()
             is_infinite = self._job.sum("gradients that are not finite", float(is_infinite_here())) > 0

@@ -1,4 +1,4 @@
-"""Resident memory: parameters are views of the parameter cache, gradients stay in ``grad`` until ``step``."""
+"""Resident memory: parameters are views of the parameter cache, and change in ``step`` only."""
 
 from __future__ import annotations
 
