@@ -68,13 +68,19 @@ extension SystemTests {
             #expect(second.isSuccess && second.error.contains("step 40"), "\(second)")
         }
 
-        /// A signal at any moment: a checkpoint at the next clock, code 75, and the same command finishes the job.
+        /// A signal at any moment, and again while it is followed: a checkpoint at the next clock, code 75, and the
+        /// same command finishes the job.
         @Test(arguments: [SIGTERM, SIGUSR1]) func aSignalStopsAtAClock(signal: Int32) async throws {
             let job = try SmallJob(workers: Self.workers, steps: 1500)
             let whole = try await undisturbed(job)
             let process = try job.start("run", arguments(every: 100_000))
             try #require(try await job.hasTrained("run", process), "\(process.error)")
-            process.send(signal)
+            let ranks = process.children.map(OtherProcess.init)
+            // As srun does it, which is to every rank and not to the launcher alone.
+            for _ in 0..<20 {
+                for rank in ranks { rank.send(signal) }
+                try await Task.sleep(for: .milliseconds(2))
+            }
             let stopped = try await process.wait()
             #expect(stopped.end == .exited(75), "\(stopped)")
             #expect(stopped.error.contains("stopped by"), "\(stopped)")
@@ -87,7 +93,7 @@ extension SystemTests {
 
         /// The first is for the next clock, which a rank that waits for the others does not reach.
         @Test(arguments: [(SIGTERM, 143), (SIGUSR1, 138)] as [(Int32, Int32)])
-        func aSecondSignalEndsAtOnce(signal: Int32, code: Int32) async throws {
+        func aSecondSignalEndsARankThatWaits(signal: Int32, code: Int32) async throws {
             let job = try SmallJob(workers: 2, steps: 10)
             let rank = try job.start(
                 rank: 0, of: 2, port: try freePort(), "run", arguments(every: 5))

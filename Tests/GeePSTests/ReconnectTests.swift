@@ -33,6 +33,7 @@ import Testing
             ).with { $0.staleness = storm.staleness }
         }.map { try $0.get() }
         let breaker = LaneBreaker(nodes, every: .milliseconds(3))
+        let patience = Deadline.after(.seconds(60))
         try initialise(nodes[0])
         var clocks = 0
         let wrong = Shared<[Int?]>([])
@@ -47,16 +48,18 @@ import Testing
             }
             wrong.update { $0 += results }
             clocks = next
-        } while breaker.broken < 60 && clocks < 4000
+            // Not counted in clocks: other tests may keep the breaker from its work.
+        } while breaker.broken < 60 && !patience.hasPassed
         breaker.stop()
         #expect(wrong.value.allSatisfy { $0 == 0 }, "\(wrong.value)")
-        #expect(breaker.broken >= 60)
+        #expect(breaker.broken >= 60, "\(clocks) clocks")
+        #expect(leaveAll(nodes) == [true, true, true])
+        #expect(nodes.allSatisfy { $0.membership.failure == nil })
+        // The last of the repairs may end, and be told, while all leave.
         let repairs = nodes.map(\.client.counters.repairs)
         #expect(repairs.contains { $0.reconnects > 0 && $0.nanoseconds > 0 })
         let lines = log.value.filter { $0.contains("was lost and is there again") }
         #expect(lines.count == repairs.reduce(0) { $0 + Int($1.reconnects) })
-        #expect(leaveAll(nodes) == [true, true, true])
-        #expect(nodes.allSatisfy { $0.membership.failure == nil })
     }
 
     /// The goodbye itself may be lost, and the last updates before it.

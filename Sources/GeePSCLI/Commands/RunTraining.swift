@@ -96,6 +96,7 @@ func runTraining(
     let signals = try job.checkpoint.map { _ in try StopSignals.watch() }
     let node = try Node.join(
         configuration, device: preparation.device.ready(for: preparation, timeline: timeline))
+    signals?.noteTraining()
     if let warning = sharedCoresWarning(node.membership, environment: processEnvironment()) {
         progress.message("geeps: \(warning)")
     }
