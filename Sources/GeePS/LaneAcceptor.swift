@@ -97,13 +97,15 @@ final class LaneAcceptor: @unchecked Sendable {
             let (hello, proof) = try LaneHandshake.admit(
                 connection, key: key, deadline: .after(Self.handshakeTimeout))
             signal.withLock { handshake.isProven = true }
+            let lane = try LaneWay.lane(over: connection, hello: hello, at: listener)
             try server.serve(
-                connection, worker: Int(hello.sender),
+                lane, worker: Int(hello.sender),
                 keeper: Int(truncatingIfNeeded: hello.third),
                 lane: Int(truncatingIfNeeded: hello.tick),
                 laneCount: Int(truncatingIfNeeded: hello.second), number: hello.table,
                 welcome: { () throws(TransportError) in
                     try connection.send(FrameHeader(.welcome), bytes: proof)
+                    try LaneWay.leave(lane, .listener, key: key, deadline: .after(LaneWay.patience))
                 })
         } catch {
             if error.code == .refused {

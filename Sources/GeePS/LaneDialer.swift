@@ -168,7 +168,7 @@ struct LaneDialer: Sendable {
     private func defaultLaneCount(_ carrier: Carrier) -> Int {
         switch carrier {
         case .tcp, .tls, .unixSocket: max(1, 4 / configuration.keeperCount)
-        case .sharedMemory, .inProcess: 1
+        case .sharedMemory, .inProcess, .ucx: 1
         }
     }
 
@@ -181,6 +181,7 @@ struct LaneDialer: Sendable {
         hello.tick = UInt64(place.lane)
         hello.second = UInt64(place.laneCount)
         hello.third = UInt64(place.keeper)
+        hello.rowCount = LaneWay(of: connection).rawValue
         try whileAllLive(patience) { (deadline) throws(TransportError) in
             try connection.establish(deadline: deadline)
         }
@@ -189,5 +190,6 @@ struct LaneDialer: Sendable {
                 try connection.receive(deadline: deadline)
             }
         }
+        try LaneWay.leave(connection, .caller, key: key, deadline: patience.deadline)
     }
 }

@@ -79,7 +79,8 @@ struct Option {
         case "shm": .fixed(.sharedMemory)
         case "unix": .fixed(.unixSocket)
         case "tcp": .fixed(.tcp)
-        default: throw expected("auto, shm, unix or tcp")
+        case "ucx": .fixed(.ucx)
+        default: throw expected("auto, shm, unix, tcp or ucx")
         }
     }
 

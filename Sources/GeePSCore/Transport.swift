@@ -6,6 +6,8 @@ public enum Carrier: String, Sendable, CaseIterable {
     case tcp = "tcp"
     /// TCP with TLS 1.3 over it.
     case tls = "tls"
+    /// UCX: RDMA where there is a device for it.
+    case ucx = "ucx"
 }
 
 /// One lane between a worker and a keeper: frames in order, both ways, nothing lost while it is open.

@@ -112,13 +112,16 @@ public func connectedPair(
     if carrier == .tls && options.tls == nil { options.tls = try TLSAuthority().context() }
     let listener = try Listener(options: options)
     defer { listener.close() }
-    let accepting = Accepting()
+    let accepting = Accepting(carrier)
     let thread = DedicatedThread(name: "accept-pair") { accepting.run(listener) }
     defer { thread.join() }
     let dialled = try dial(
         listener.endpoint, carrier: .fixed(carrier), options: options,
         deadline: .after(.seconds(10)))
     try dialled.establish(deadline: .after(.seconds(10)))
+    if let lane = dialled as? UCXConnection {
+        try lane.connect(.caller, key: Accepting.key, deadline: .after(.seconds(10)))
+    }
     thread.join()
     return (dialled, try accepting.result())
 }
@@ -126,13 +129,21 @@ public func connectedPair(
 /// What an accepting thread brought; written by it, read after it was joined.
 private final class Accepting: @unchecked Sendable {
     // Sendable: the join orders the accesses.
+    /// Both ends are in this process; in a job it is the lanes' key.
+    static let key = Array("a pair in one process".utf8)
+    private let carrier: Carrier
     private var accepted: Result<any Connection, TransportError>?
+
+    init(_ carrier: Carrier) { self.carrier = carrier }
 
     func run(_ listener: Listener) {
         do throws(TransportError) {
             let connection = try listener.accept(deadline: .after(.seconds(10)))
             try connection.establish(deadline: .after(.seconds(10)))
-            accepted = .success(connection)
+            guard carrier == .ucx else { return accepted = .success(connection) }
+            let lane = try listener.overUCX(connection)
+            try lane.connect(.listener, key: Self.key, deadline: .after(.seconds(10)))
+            accepted = .success(lane)
         } catch {
             accepted = .failure(error)
         }

@@ -8,8 +8,11 @@ import Testing
 /// Everything here runs one test at a time: sockets, threads and two cores.
 @Suite(.serialized) enum TransportTests {}
 
-/// All but TLS where there is no OpenSSL.
-let allCarriers = Carrier.allCases.filter { $0 != .tls || hasOpenSSL }
+/// All but TLS where there is no OpenSSL, and UCX where there is none.
+let allCarriers = Carrier.allCases.filter {
+    ($0 != .tls || hasOpenSSL) && ($0 != .ucx || hasUCX)
+}
+let hasUCX = (try? UCXLibrary.load()) != nil
 let hasOpenSSL = (try? TLSLibrary.load()) != nil
 let socketCarriers: [Carrier] = [.unixSocket, .tcp] + (hasOpenSSL ? [.tls] : [])
 

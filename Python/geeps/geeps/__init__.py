@@ -66,7 +66,7 @@ def attach(
             between ``backward`` and ``step``. None: as the first iteration, in which they do not, had no use for that.
         join_timeout: seconds to wait for the other processes.
         wait_timeout: seconds after which a step that waits for others fails.
-        transport: how processes exchange rows: auto, shm, unix or tcp.
+        transport: how processes exchange rows: auto, shm, unix, tcp or ucx.
         interface: address of this machine that other machines reach; by default the one that leads to rank 0.
         tls: PEM files by "certificate", "key" and "ca": what leaves this machine is then encrypted, and all processes
             need certificates of one CA. By default what GEEPS_TLS_CERTIFICATE, GEEPS_TLS_KEY and GEEPS_TLS_CA name.

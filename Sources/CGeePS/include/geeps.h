@@ -114,7 +114,7 @@ int32_t geeps_create(geeps **out);
      interface        address that data lanes are accepted on, or auto  auto: the one that leads to rank 0
      keepers          keepers in the job, spread over the processes     world_size
      staleness        clocks that reads may lag, or async               0
-     transport        auto, shm, unix or tcp                            auto
+     transport        auto, shm, unix, tcp or ucx                       auto
      tls_certificate  PEM file with the certificate of this process     GEEPS_TLS_CERTIFICATE
      tls_key          PEM file with its private key                     GEEPS_TLS_KEY
      tls_ca           PEM file with the CA of the job                   GEEPS_TLS_CA

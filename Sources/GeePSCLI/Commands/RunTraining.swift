@@ -250,6 +250,7 @@ extension Job {
         case .tcp: node.carrier = .fixed(.tcp)
         case .sharedMemory: node.carrier = .fixed(.sharedMemory)
         case .unixSocket: node.carrier = .fixed(.unixSocket)
+        case .ucx: node.carrier = .fixed(.ucx)
         }
         node.agreement = """
             batch size: \(self.data.batchSize)

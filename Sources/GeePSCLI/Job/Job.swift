@@ -79,6 +79,7 @@ struct ClusterConfiguration: Hashable, Sendable {
         case tcp
         case sharedMemory = "shared-memory"
         case unixSocket = "unix-socket"
+        case ucx
     }
 
     var workers: Int

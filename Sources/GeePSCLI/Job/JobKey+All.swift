@@ -435,7 +435,7 @@ extension JobKey {
         ),
         JobKey(
             section: "cluster", name: "transport",
-            values: "One of auto, tcp, shared-memory, unix-socket",
+            values: "One of auto, tcp, shared-memory, unix-socket, ucx",
             fallback: .value("auto"), example: "tcp",
             meaning: "How rows travel; auto takes the fastest that works between two processes."),
         JobKey(

@@ -28,6 +28,8 @@ public enum FrameKind: UInt8, Sendable, CaseIterable {
     case waited = 11
     /// What the sender has of every block of the lane; each side's first frame after the handshake.
     case resume = 12
+    /// Both sides leave TCP for UCX: the address of the sender's worker, or nothing once it has reached the other's.
+    case carrier = 13
 }
 
 /// The fixed head of every frame: 64 bytes, little endian.

@@ -4,8 +4,8 @@ import Glibc
 
 /// By which way to reach an endpoint.
 public enum CarrierChoice: Hashable, Sendable {
-    /// The best there is: on the same host shared memory, else a Unix-domain socket, else TCP, with TLS where the
-    /// options have it.
+    /// The best there is: on the same host shared memory, else a Unix-domain socket; between hosts UCX where both have an
+    /// RDMA device and nothing is encrypted; else TCP, with TLS where the options have it.
     case auto
     /// This one or none.
     case fixed(Carrier)
@@ -27,6 +27,7 @@ public func dial(
         throw TransportError(
             .certificate, "a connection to \(endpoint) by tls needs a certificate, found none")
     }
+    if ways == [.ucx] { try checkUCX(options) }
     guard !ways.isEmpty else {
         throw TransportError(
             .unreachable,
@@ -66,18 +67,31 @@ public func dial(
 
 private func tenths(_ seconds: Double) -> String { "\((seconds * 10).rounded() / 10)" }
 
+/// Refuses before anybody is called what cannot work.
+private func checkUCX(_ options: TransportOptions) throws(TransportError) {
+    guard options.tls == nil else {
+        throw TransportError(
+            .certificate,
+            "transport ucx sends rows as they are, found a certificate that says to encrypt them: take transport tcp, or "
+                + "leave TLS out")
+    }
+    _ = try UCXLibrary.load()
+}
+
 /// The ways to try, best first.
 ///
-/// With a certificate there is no TCP without TLS.
-private func carriers(
-    of choice: CarrierChoice, to endpoint: Endpoint, hasTLS: Bool
+/// With a certificate there is no TCP without TLS, and no UCX.
+func carriers(
+    of choice: CarrierChoice, to endpoint: Endpoint, hasTLS: Bool,
+    hasRDMA: @autoclosure () -> Bool = UCXDevices.isOfUse
 ) -> [Carrier] {
     let network = hasTLS ? Carrier.tls : .tcp
+    let fabric: [Carrier] = !hasTLS && endpoint.hasRDMA && hasRDMA() ? [.ucx] : []
     switch choice {
     case .fixed(.inProcess): return []
     case .fixed(.tcp): return [network]
     case .fixed(let carrier): return [carrier]
-    case .auto: return endpoint.isOnThisHost ? [.sharedMemory, .unixSocket, network] : [network]
+    case .auto: return endpoint.isOnThisHost ? [.sharedMemory, .unixSocket, network] : fabric + [network]
     }
 }
 
@@ -95,6 +109,7 @@ private func attempt(
     switch carrier {
     case .inProcess: .never("it is not dialled")
     case .tcp, .tls: attemptTCP(endpoint, options, deadline)
+    case .ucx: attemptUCX(endpoint, options, deadline)
     case .unixSocket: attemptLocal(endpoint, .stream, options, deadline)
     case .sharedMemory:
         attemptLocal(endpoint, .sharedMemory(ringBytes: options.ringBytes), options, deadline)
@@ -128,6 +143,19 @@ private func attemptTCP(
         }
     }
     return .notYet(reason)
+}
+
+private func attemptUCX(
+    _ endpoint: Endpoint, _ options: TransportOptions, _ deadline: Deadline
+) -> Attempt {
+    let attempt = attemptTCP(endpoint, options, deadline)
+    guard case .connected(let connection) = attempt else { return attempt }
+    do throws(TransportError) {
+        return .connected(try UCXConnection(over: connection, options: options))
+    } catch {
+        connection.close()
+        return .never(error.message)
+    }
 }
 
 /// While nobody listens on a port of the ephemeral range, loopback may connect a caller to itself.

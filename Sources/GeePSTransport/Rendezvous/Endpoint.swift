@@ -11,13 +11,18 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     public var hostIdentity: String
     /// Name of the abstract Unix-domain socket for peers of the same host; empty: none.
     public var localName: String
+    /// Whether it has an RDMA device and UCX for it.
+    public var hasRDMA: Bool
 
     /// An endpoint in full.
-    public init(host: String, port: UInt16, hostIdentity: String, localName: String) {
+    public init(
+        host: String, port: UInt16, hostIdentity: String, localName: String, hasRDMA: Bool = false
+    ) {
         self.host = host
         self.port = port
         self.hostIdentity = hostIdentity
         self.localName = localName
+        self.hasRDMA = hasRDMA
     }
 
     /// An endpoint of which only the address is known, as a person writes it: TCP is the only way there.
@@ -33,15 +38,17 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
         !hostIdentity.isEmpty && !localName.isEmpty && hostIdentity == HostIdentity.current
     }
 
-    private static let version: UInt8 = 1
+    private static let version: UInt8 = 2
     private static let textBytesMaximum = 255
 
-    /// The endpoint as bytes: version 1, port (16 bits, little endian), then host, host identity and
+    /// The endpoint as bytes: version 2, port (16 bits, little endian), 1 with RDMA or 0, then host, host identity and
     /// local name, each as one byte of length and UTF-8.
     ///
     /// - Precondition: no text is longer than 255 bytes.
     public func encoded() -> [UInt8] {
-        var bytes = [Self.version, UInt8(truncatingIfNeeded: port), UInt8(port >> 8)]
+        var bytes = [
+            Self.version, UInt8(truncatingIfNeeded: port), UInt8(port >> 8), hasRDMA ? 1 : 0,
+        ]
         for text in [host, hostIdentity, localName] {
             precondition(
                 text.utf8.count <= Self.textBytesMaximum, "an endpoint's text is too long: \(text)")
@@ -55,12 +62,12 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     ///
     /// - Throws: `.malformed`.
     public init(decoding bytes: [UInt8]) throws(TransportError) {
-        guard bytes.count >= 3, bytes[0] == Self.version else {
+        guard bytes.count >= 4, bytes[0] == Self.version, bytes[3] <= 1 else {
             let found = bytes.first.map { "version \($0)" } ?? "nothing"
             throw TransportError(
                 .malformed, "endpoint: expected version \(Self.version) and a port, found \(found)")
         }
-        var rest = bytes[3...]
+        var rest = bytes[4...]
         var texts: [String] = []
         for _ in 0..<3 {
             guard let count = rest.popFirst(), rest.count >= Int(count),
@@ -83,7 +90,7 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
         }
         self.init(
             host: texts[0], port: UInt16(bytes[1]) | UInt16(bytes[2]) << 8,
-            hostIdentity: texts[1], localName: texts[2])
+            hostIdentity: texts[1], localName: texts[2], hasRDMA: bytes[3] == 1)
     }
 }
 

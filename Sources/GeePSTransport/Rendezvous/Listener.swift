@@ -21,7 +21,7 @@ public final class Listener: @unchecked Sendable {
     private let tcp: SocketHandle
     private let local: SocketHandle?
     private let wakeUp: Int32
-    private let options: TransportOptions
+    let options: TransportOptions
     // Used by the accepting thread only.
     private var pending: [PendingCaller] = []
 
@@ -46,7 +46,8 @@ public final class Listener: @unchecked Sendable {
         self.options = options
         endpoint = Endpoint(
             host: advertisedHost ?? defaultHost(boundTo: bound.host), port: bound.port,
-            hostIdentity: HostIdentity.current, localName: localSocket?.name ?? "")
+            hostIdentity: HostIdentity.current, localName: localSocket?.name ?? "",
+            hasRDMA: options.tls == nil && UCXDevices.isOfUse)
         wakeUp = geeps_event_create()
         guard wakeUp >= 0 else { throw .system("make an event descriptor", errno: -wakeUp) }
         guard listen(tcpDescriptor, Self.backlog) == 0 else {

@@ -15,7 +15,7 @@ final class StreamConnection: Connection, @unchecked Sendable {
     /// The congestion control the kernel runs for this socket; empty for a Unix-domain socket.
     let congestionControl: String
 
-    private let socket: SocketHandle
+    let socket: SocketHandle
     /// Nil where bytes travel as they are.
     private let tls: TLSStream?
     private let checksPayload: Bool

@@ -35,6 +35,7 @@ enum CarrierName: String, ExpressibleByArgument, CaseIterable {
     case tcp
     case sharedMemory = "shared-memory"
     case unixSocket = "unix-socket"
+    case ucx
 
     var choice: CarrierChoice {
         switch self {
@@ -42,6 +43,7 @@ enum CarrierName: String, ExpressibleByArgument, CaseIterable {
         case .tcp: .fixed(.tcp)
         case .sharedMemory: .fixed(.sharedMemory)
         case .unixSocket: .fixed(.unixSocket)
+        case .ucx: .fixed(.ucx)
         }
     }
 }
