@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-oracles setup-cluster release library emulated-cuda demo test test-python sanitize bench chaos \
 	simulate format lint clean \
-	check-cuda-headers check-tls-headers check-manifests gpu-bundle check-bundle
+	check-cuda-headers check-tls-headers check-ucx-headers check-manifests gpu-bundle check-bundle
 
 SWIFT ?= swift
 SOURCES := Package.swift Sources Tests $(wildcard Benchmarks Snippets)
@@ -27,7 +27,7 @@ setup: ## Install the system packages the build needs, check the Swift toolchain
 setup-oracles: ## Make .oracles: PyTorch that tests compare with, NVRTC that compiles kernels
 	@.ci/setup-oracles $(ORACLES)
 
-setup-cluster: ## Install Open MPI and Slurm, which tests of launchers use (root)
+setup-cluster: ## Install Open MPI, Slurm and UCX, which tests use (root)
 	@.ci/setup-cluster
 
 release: ## Build .build/release/geeps
@@ -97,6 +97,10 @@ check-tls-headers: ## Compare geeps_tls.h with OpenSSL's own headers (libssl-dev
 
 check-manifests: ## Compare the manifests for Kubernetes with the published models of their kinds
 	@.ci/check-manifests
+
+check-ucx-headers: ## Compare geeps_ucx.h with UCX's own headers (libucx-dev)
+	clang++ -std=c++17 -fsyntax-only -w -I Sources/CGeePSShims/include .ci/ucx_headers.cpp
+	@echo "geeps_ucx.h agrees with UCX's headers"
 
 clean: ## Remove what was built; .oracles stays
 	rm -rf .build .build-thread .build-bundle .build-library dist Examples/runs

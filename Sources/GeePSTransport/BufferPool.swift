@@ -71,6 +71,9 @@ final class BufferPool: FrameOwner, @unchecked Sendable {
     /// Bytes kept for reuse.
     var keptByteCount: Int { signal.withLock { keptBytes } }
 
+    /// Buffers that were ever there at once.
+    var bufferCount: Int { signal.withLock { slots.count } }
+
     private func makeSlot(_ sizeClass: Int) -> Int {
         if let vacant = vacantSlots.popLast() { return vacant }
         slots.append(Slot(memory: nil, sizeClass: sizeClass))

@@ -29,6 +29,9 @@ public struct TransportOptions: Sendable {
     /// are the kernel's, and compare users.
     public var tls: TLSContext?
 
+    /// What UCX may use, as in its variable UCX_TLS: "tcp"; nil: what the variable says, else what UCX finds best.
+    public var ucxTransports: String?
+
     /// The defaults.
     public init() {}
 }

@@ -129,7 +129,7 @@ struct SeededGenerator: RandomNumberGenerator {
     }
 
     @Test func numbersOfKindsAreFixed() {
-        #expect(FrameKind.allCases.map(\.rawValue) == Array(1...12))
+        #expect(FrameKind.allCases.map(\.rawValue) == Array(1...13))
     }
 
     @Test(arguments: FrameKind.allCases)
@@ -199,7 +199,7 @@ struct SeededGenerator: RandomNumberGenerator {
                 false
             }
         }
-        for kind: UInt8 in [0, 13, 255] {
+        for kind: UInt8 in [0, 14, 255] {
             bytes = Self.golden
             bytes[5] = kind
             #expect(throws: FrameError.unknownKind(kind)) { try decode(resealed(bytes)) }

@@ -2,6 +2,19 @@ import Foundation
 import Glibc
 import Testing
 
+/// Whether there is a UCX for lanes; only looked for, since loading it belongs to the program that is tested.
+let hasUCX = ["/usr/lib/\(machine)-linux-gnu", "/usr/lib64", "/usr/lib"].contains {
+    access("\($0)/libucp.so.0", F_OK) == 0
+}
+
+private let machine: String = {
+    var names = utsname()
+    uname(&names)
+    return withUnsafeBytes(of: &names.machine) {
+        String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+    }
+}()
+
 /// What the tests of launchers need from the system; `make setup-cluster` installs it.
 enum LauncherTools {
     static let mpirun = path(of: "mpirun")

@@ -24,6 +24,15 @@ extension SystemTests {
             #expect(try await model == Self.reference.value)
         }
 
+        @Test(.enabled(if: hasUCX, "needs UCX"), arguments: ["tcp", "posix"], [1, 2])
+        func ucxDoesNotChangeTheBits(transports: String, lanes: Int) async throws {
+            let job = TestJob(
+                model: Self.model,
+                cluster: "{workers: 3, keepers: 2, transport: ucx, lanes: \(lanes)}")
+            let model = try await job.run(environment: ["UCX_TLS": transports]).model
+            #expect(try await model == Self.reference.value)
+        }
+
         @Test(arguments: ["tcp", "shared-memory", "unix-socket"], [1, 3])
         func carrierAndLanesDoNotChangeTheBits(transport: String, lanes: Int) async throws {
             let model = try await Self.train("keepers: 2, transport: \(transport), lanes: \(lanes)")

@@ -22,7 +22,7 @@ extension SystemTests {
                 (0, "tcp", .afterEpochs(7)), (2, "shared-memory", .afterEpochs(9)),
                 (1, "unix-socket", .afterEpochs(3)), (1, "tcp", .afterStart(20)),
                 (0, "auto", .afterStart(60)), (2, "auto", .afterStart(120)),
-            ]
+            ] + (hasUCX ? [(1, "ucx", .afterEpochs(1)), (0, "ucx", .afterEpochs(2))] : [])
 
         @Test(arguments: deaths)
         func aKilledWorkerEndsTheOthers(rank: Int, transport: String, moment: Moment) async throws {

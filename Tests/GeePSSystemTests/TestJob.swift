@@ -54,10 +54,11 @@ struct TestJob: Sendable {
     }
 
     /// Trains to the end, which must be a good one.
-    func run() async throws -> TrainedJob {
+    func run(environment: [String: String] = [:]) async throws -> TrainedJob {
         let folder = try TemporaryFolder()
         let file = try folder.write("job.yaml", yaml(output: folder.path("run")))
-        return try await TrainedJob(job: file, output: folder.path("run"), folder: folder)
+        return try await TrainedJob(
+            job: file, output: folder.path("run"), folder: folder, environment: environment)
     }
 
     /// Runs `geeps train` on it, however that ends.
@@ -80,10 +81,13 @@ struct TrainedJob: Sendable {
     private let folder: TemporaryFolder
 
     /// Trains job file `job` into directory `output` of `folder`.
-    init(job: String, options: [String] = [], output: String, folder: TemporaryFolder) async throws
-    {
+    init(
+        job: String, options: [String] = [], output: String, folder: TemporaryFolder,
+        environment: [String: String] = [:]
+    ) async throws {
         self.folder = folder
-        result = try await GeepsProcess.run(["train", job, "--json", "--quiet"] + options)
+        result = try await GeepsProcess.run(
+            ["train", job, "--json", "--quiet"] + options, environment: environment)
         try #require(result.isSuccess, "\(result)")
         modelPath = output + "/model.safetensors"
         model = try Data(contentsOf: URL(filePath: modelPath))

@@ -151,11 +151,11 @@ struct RawRank {
     /// Says hello and returns the answer.
     func hello(
         _ connection: any Connection, sender: Int, keeper: UInt64, lane: UInt64 = 0,
-        lanes: UInt64 = 1, number: UInt32 = 0
+        lanes: UInt64 = 1, number: UInt32 = 0, way: UInt32 = 0
     ) throws -> (kind: FrameKind, text: String) {
         try sayHello(
             connection, key: key, sender: UInt32(sender), keeper: keeper, lane: lane,
-            lanes: lanes, number: number)
+            lanes: lanes, number: number, way: way)
     }
 
     /// The lane to keeper 0, accepted; both sides have said that they have nothing.
@@ -191,7 +191,7 @@ struct RawRank {
 /// Says hello by hand and waits for the answer.
 func sayHello(
     _ connection: any Connection, key: LaneKey, sender: UInt32, keeper: UInt64, lane: UInt64,
-    lanes: UInt64, number: UInt32 = 0
+    lanes: UInt64, number: UInt32 = 0, way: UInt32 = 0
 ) throws -> (kind: FrameKind, text: String) {
     var hello = FrameHeader(.hello)
     hello.sender = sender
@@ -199,6 +199,7 @@ func sayHello(
     hello.tick = lane
     hello.second = lanes
     hello.third = keeper
+    hello.rowCount = way
     do throws(TransportError) {
         try LaneHandshake.open(connection, hello: hello, key: key) { () throws(TransportError) in
             try connection.receive(deadline: .after(.seconds(20)))

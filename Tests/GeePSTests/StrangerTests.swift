@@ -115,6 +115,7 @@ import Testing
         var keeper: UInt64
         var lane: UInt64 = 0
         var lanes: UInt64 = 1
+        var way: UInt32 = 0
         /// What the refusal says.
         var answer: String
         var testDescription: String { name }
@@ -136,6 +137,7 @@ import Testing
         Hello(
             name: "another count of lanes", sender: 1, keeper: 0, lane: 1, lanes: 2, answer: "lanes"
         ),
+        Hello(name: "an unknown way", sender: 1, keeper: 0, way: 2, answer: "way 2"),
     ]
 
     /// Rank 1 speaks by hand: it knows the secret, and asks for what it must not have.
@@ -168,7 +170,7 @@ import Testing
         let second = try raw.dialled(0)
         let answer = try raw.hello(
             second, sender: hello.sender, keeper: hello.keeper, lane: hello.lane,
-            lanes: hello.lanes)
+            lanes: hello.lanes, way: hello.way)
         #expect(answer.kind == .refusal)
         #expect(answer.text.contains(hello.answer), "\(answer.text)")
         let blocks = raw.configuration.map.blocksOfKeeper[0].count

@@ -241,6 +241,9 @@ extension TransportTests {
 
         @Test func bytesComeBackTheSame() throws {
             #expect(try Endpoint(decoding: endpoint.encoded()) == endpoint)
+            var fast = endpoint
+            fast.hasRDMA = true
+            #expect(try Endpoint(decoding: fast.encoded()) == fast && fast != endpoint)
             #expect("\(endpoint)" == "[fe80::1]:65535")
             #expect(endpoint.isOnThisHost)
             #expect(HostIdentity.current.contains("/"))
@@ -255,7 +258,10 @@ extension TransportTests {
                 #expect(error?.code == .malformed)
             }
             #expect(throws: TransportError.self) { try Endpoint(decoding: bytes + [0]) }
-            #expect(throws: TransportError.self) { try Endpoint(decoding: [2] + bytes[1...]) }
+            #expect(throws: TransportError.self) { try Endpoint(decoding: [1] + bytes[1...]) }
+            #expect(throws: TransportError.self) {
+                try Endpoint(decoding: bytes[..<3] + [2] + bytes[4...])
+            }
         }
 
         @Test func aLocalNameLongerThanTheKernelTakesIsRefused() {

@@ -99,6 +99,7 @@ typedef struct geeps_ucx_context_attributes {
     F(void, ucp_get_version, (unsigned *major, unsigned *minor, unsigned *release))                             \
     F(geeps_ucx_status, ucp_config_read,                                                                        \
       (const char *prefix, const char *file, struct ucp_config **config))                                       \
+    F(geeps_ucx_status, ucp_config_modify, (struct ucp_config *config, const char *name, const char *value))    \
     F(void, ucp_config_release, (struct ucp_config *config))                                                    \
     F(geeps_ucx_status, ucp_init_version,                                                                       \
       (unsigned major, unsigned minor, const geeps_ucx_params *params, const struct ucp_config *config,         \

@@ -2,13 +2,16 @@ import GeePS
 import GeePSCore
 import GeePSTransport
 
-/// What `geeps doctor` says about connections: whether TLS is to be had, and with which files.
+/// What `geeps doctor` says about connections: whether TLS is to be had, and with which files; whether UCX and RDMA devices are.
 struct DoctorNetwork {
     private let library: Result<TLSLibrary, TransportError>
     /// What the environment's files come to; nil where it names none.
     private let context: Result<TLSContext, any Error>?
+    private let ucx: Result<UCXLibrary, TransportError>
+    private let devices = UCXDevices()
 
     init() {
+        ucx = Result { () throws(TransportError) in try UCXLibrary.load() }
         library = Result { () throws(TransportError) in try TLSLibrary.load() }
         do {
             guard let files = try TLSFiles.known() else {
@@ -44,7 +47,28 @@ struct DoctorNetwork {
             if let warning = context.warning { lines.append("  ! \(warning)") }
         case .failure(let error): lines.append("  ✗ \(error)")
         }
-        return lines
+        return lines + ucxLines
+    }
+
+    /// The library is missed only where there is a device for it.
+    private var ucxLines: [String] {
+        var lines: [String] = []
+        let found =
+            devices.active.isEmpty
+            ? "no RDMA device that is up (\(UCXDevices.directory)): auto takes tcp between machines"
+            : "RDMA \(devices.active.joined(separator: ", ")): auto takes it between machines, without TLS"
+        switch ucx {
+        case .success(let library): lines.append("  ✓ UCX          \(library.version), \(found)")
+        case .failure(let error) where devices.active.isEmpty:
+            lines.append("    UCX          none, and \(found) (\(error.message))")
+        case .failure(let error):
+            lines.append("  ✗ RDMA \(devices.active.joined(separator: ", ")), but \(error.message)")
+        }
+        return lines + devices.unusable.map { "  ! RDMA         \($0)" }
+    }
+
+    private var ucxProblem: String? {
+        if case .failure(let error) = ucx { error.message } else { nil }
     }
 
     var json: JSONValue {
@@ -61,6 +85,12 @@ struct DoctorNetwork {
                 "certificate": certificate.map { .string($0.name) } ?? .null,
                 "valid_until": certificate.map { .string($0.end) } ?? .null,
                 "problem": problem.map { .string($0) } ?? .null,
+            ]),
+            "ucx": .object([
+                "library": (try? ucx.get()).map { .string($0.version) } ?? .null,
+                "devices": .array(devices.active.map { .string($0) }),
+                "unusable": .array(devices.unusable.map { .string($0) }),
+                "problem": ucxProblem.map { .string($0) } ?? .null,
             ]),
         ])
     }

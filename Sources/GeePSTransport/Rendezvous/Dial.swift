@@ -75,7 +75,7 @@ private func checkUCX(_ options: TransportOptions) throws(TransportError) {
             "transport ucx sends rows as they are, found a certificate that says to encrypt them: take transport tcp, or "
                 + "leave TLS out")
     }
-    _ = try UCXLibrary.load()
+    _ = try UCXLibrary.load(transports: options.ucxTransports)
 }
 
 /// The ways to try, best first.
@@ -91,7 +91,8 @@ func carriers(
     case .fixed(.inProcess): return []
     case .fixed(.tcp): return [network]
     case .fixed(let carrier): return [carrier]
-    case .auto: return endpoint.isOnThisHost ? [.sharedMemory, .unixSocket, network] : fabric + [network]
+    case .auto:
+        return endpoint.isOnThisHost ? [.sharedMemory, .unixSocket, network] : fabric + [network]
     }
 }
 

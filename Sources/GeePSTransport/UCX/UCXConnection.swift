@@ -55,7 +55,7 @@ public final class UCXConnection: Connection, @unchecked Sendable {
                 "transport ucx needs a TCP connection without TLS for its handshake, found \(connection.carrier.rawValue): "
                     + "UCX sends rows as they are; where they must be encrypted take transport tcp")
         }
-        library = try UCXLibrary.load()
+        library = try UCXLibrary.load(transports: options.ucxTransports)
         self.stream = stream
         checksPayload = options.checksPayload
         peer = stream.peer.replacing(", tcp", with: ", ucx")
@@ -90,7 +90,8 @@ public final class UCXConnection: Connection, @unchecked Sendable {
     // MARK: Sending
 
     /// Sends one frame; returns when the payload is the caller's again.
-    public func send(_ header: FrameHeader, payload: UnsafeRawBufferPointer) throws(TransportError) {
+    public func send(_ header: FrameHeader, payload: UnsafeRawBufferPointer) throws(TransportError)
+    {
         guard isConnected else { return try stream.send(header, payload: payload) }
         let header = header.sealed(over: payload, checksPayload: checksPayload)
         guard stream.socket.enter() else { throw .closedHere(peer) }
@@ -123,7 +124,9 @@ public final class UCXConnection: Connection, @unchecked Sendable {
     /// UCX has the payload then. What it could not give to the network at once leaves while one of our threads is here:
     /// a lane's receiver always is.
     private func sendSmall(_ payload: UnsafeRawBufferPointer) throws(TransportError) {
-        try waitToSend { smallSent - (engine.inbox.creditOfPeer ?? 0) < UCXInbox.smallFramesMaximum }
+        try waitToSend {
+            smallSent - (engine.inbox.creditOfPeer ?? 0) < UCXInbox.smallFramesMaximum
+        }
         smallSent += 1
         try finish(
             engine.withLock {
@@ -159,10 +162,8 @@ public final class UCXConnection: Connection, @unchecked Sendable {
                     return true
                 }
             } catch {
-                engine.withLock {
-                    engine.worker.closeEndpoint()
-                    _ = engine.worker.outcome(ofPending: request)
-                }
+                engine.shutDown()
+                engine.withLock { _ = engine.worker.outcome(ofPending: request) }
                 throw error
             }
         }
@@ -172,7 +173,8 @@ public final class UCXConnection: Connection, @unchecked Sendable {
     }
 
     private func waitToSend(_ isDone: () -> Bool) throws(TransportError) {
-        let isInTime = try engine.wait(.sender, until: nil) { () throws(TransportError) in isDone() }
+        let isInTime = try engine.wait(.sender, until: nil) { () throws(TransportError) in isDone()
+        }
         precondition(isInTime, "a wait without deadline ended at one")
     }
 
@@ -235,7 +237,9 @@ public final class UCXConnection: Connection, @unchecked Sendable {
             creditRequest = nil
             try check(engine.worker.outcome(ofPending: request))
         }
-        guard engine.inbox.smallTaken - creditGiven >= UCXInbox.smallFramesMaximum / 2 else { return }
+        guard engine.inbox.smallTaken - creditGiven >= UCXInbox.smallFramesMaximum / 2 else {
+            return
+        }
         try sendCredit()
     }
 

@@ -75,9 +75,9 @@ final class UCXEngine: @unchecked Sendable {
         try inbox.attach(to: worker)
     }
 
-    /// Ends the endpoint: UCX uses no memory of the lane's any more.
+    /// Ends the endpoint: UCX uses no memory of the lane's any more; whoever waits comes to an end.
     ///
-    /// Nobody waits any more, and nobody may again.
+    /// Idempotent.
     func shutDown() {
         signal.withLock {
             inbox.refuseAnnounced(worker)

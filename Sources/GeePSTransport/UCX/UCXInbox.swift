@@ -123,10 +123,13 @@ final class UCXInbox {
             throw TransportError(
                 .malformed,
                 "\(header.kind) frame from \(peer): \(length) bytes came \(isAnnounced ? "announced" : "unasked"), "
-                    + "expected so of \(isAnnounced ? "more than" : "at most") \(Self.smallBytesMaximum)")
+                    + "expected so of \(isAnnounced ? "more than" : "at most") \(Self.smallBytesMaximum)"
+            )
         }
         let announced = UInt64(arrivals.count) - smallWaiting
-        guard isAnnounced ? announced < Self.smallFramesMaximum : smallWaiting < Self.smallFramesMaximum
+        guard
+            isAnnounced
+                ? announced < Self.smallFramesMaximum : smallWaiting < Self.smallFramesMaximum
         else {
             throw TransportError(
                 .malformed,
@@ -157,6 +160,7 @@ final class UCXInbox {
 
     /// Asks for announced payloads while there is room, and looks at those that were asked for.
     func advance(_ worker: UCXWorker) {
+        guard worker.isOpen else { return }
         for index in arrivals.indices {
             if let request = arrivals[index].request {
                 note(worker.outcome(ofPending: request), at: index, worker)
@@ -214,11 +218,13 @@ final class UCXInbox {
         return arrival
     }
 
-    /// Before the endpoint is closed: nobody will ask for what is announced.
+    /// Before the endpoint is closed: nobody will ask for what is announced, and nothing more is taken.
     func refuseAnnounced(_ worker: UCXWorker) {
+        token = []
         for index in arrivals.indices {
             guard let announcement = arrivals[index].announcement else { continue }
             arrivals[index].announcement = nil
+            arrivals[index].isBroken = true
             worker.release(announcement)
         }
     }

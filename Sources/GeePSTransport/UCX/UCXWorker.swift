@@ -66,6 +66,9 @@ final class UCXWorker {
             .system, "UCX: \(action): \(UCXLibrary.describe(status, library.functions))")
     }
 
+    /// Whether there is an endpoint.
+    var isOpen: Bool { endpoint != nil }
+
     /// UCX's words for a failed `status`.
     func describe(_ status: geeps_ucx_status) -> String {
         UCXLibrary.describe(status, library.functions)
@@ -149,8 +152,10 @@ final class UCXWorker {
         var params = geeps_ucx_request_params()
         params.op_attr_mask = UInt32(mask(GEEPS_UCX_OPERATION_FLAGS))
         params.flags = endsByPeer ? UInt32(GEEPS_UCX_CLOSE_FORCE) : 0
-        guard case .pending(let request) = outcome(
-            of: library.functions.ucp_ep_close_nbx(endpoint, &params)) else { return }
+        guard
+            case .pending(let request) = outcome(
+                of: library.functions.ucp_ep_close_nbx(endpoint, &params))
+        else { return }
         let end = Deadline.after(endsByPeer ? Self.patience : Self.patienceInMemory)
         while isPending(request), !end.hasPassed { _ = progress() }
         library.functions.ucp_request_free(request)
