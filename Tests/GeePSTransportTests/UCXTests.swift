@@ -189,6 +189,10 @@ extension TransportTests {
                         token: far.engine.inbox.token, from: near.engine.worker)
                 }
             }
+            for _ in 0..<200 {
+                far.engine.withLock { _ = far.engine.work() }
+                usleep(100)
+            }
             // What had come before is taken as always.
             return outcome { () throws(TransportError) in
                 for _ in 0...times { _ = try far.receiveCopy() }

@@ -26,6 +26,8 @@ final class UCXInbox {
     static let smallFramesMaximum: UInt64 = 64
     /// Announced payloads that are fetched before anybody takes them.
     static let fetchedBytesMaximum = 4 << 20
+    /// And so many of them.
+    static let fetchedFramesMaximum: UInt64 = 64
     static let tokenBytes = 16
     static let creditBytes = 8 + tokenBytes
 
@@ -46,11 +48,13 @@ final class UCXInbox {
     private let peer: String
     private var arrivals: [Arrival] = []
     private var smallWaiting: UInt64 = 0
+    private var largeWaiting: UInt64 = 0
+    private var framesFetched: UInt64 = 0
     private var bytesFetched = 0
 
     init(peer: String) {
         self.peer = peer
-        arrivals.reserveCapacity(Int(Self.smallFramesMaximum) + 2)
+        arrivals.reserveCapacity(Int(Self.smallFramesMaximum + Self.fetchedFramesMaximum) + 1)
     }
 
     deinit {
@@ -96,6 +100,7 @@ final class UCXInbox {
             var arrival = Arrival(header: head, isSmall: !isAnnounced)
             if isAnnounced {
                 arrival.announcement = data.baseAddress
+                largeWaiting += 1
             } else {
                 arrival.loan = data.isEmpty ? nil : pool.take(data.count)
                 arrival.loan?.bytes.copyMemory(from: UnsafeRawBufferPointer(data))
@@ -126,14 +131,14 @@ final class UCXInbox {
                     + "expected so of \(isAnnounced ? "more than" : "at most") \(Self.smallBytesMaximum)"
             )
         }
-        let announced = UInt64(arrivals.count) - smallWaiting
-        guard
+        let mayWait =
             isAnnounced
-                ? announced < Self.smallFramesMaximum : smallWaiting < Self.smallFramesMaximum
-        else {
+            ? largeWaiting <= Self.fetchedFramesMaximum : smallWaiting < Self.smallFramesMaximum
+        guard mayWait else {
             throw TransportError(
                 .malformed,
-                "\(header.kind) frame from \(peer): \(Self.smallFramesMaximum) frames wait already")
+                "\(header.kind) frame from \(peer): \(isAnnounced ? largeWaiting : smallWaiting) frames wait already"
+            )
         }
     }
 
@@ -166,13 +171,15 @@ final class UCXInbox {
                 note(worker.outcome(ofPending: request), at: index, worker)
             } else if let announcement = arrivals[index].announcement {
                 let bytes = Int(arrivals[index].header.payloadBytes)
-                guard bytesFetched + bytes <= Self.fetchedBytesMaximum || bytesFetched == 0 else {
-                    return
-                }
+                let fits =
+                    bytesFetched + bytes <= Self.fetchedBytesMaximum
+                    && framesFetched < Self.fetchedFramesMaximum
+                guard fits || framesFetched == 0 else { return }
                 let loan = pool.take(bytes)
                 arrivals[index].loan = loan
                 arrivals[index].announcement = nil
                 bytesFetched += bytes
+                framesFetched += 1
                 note(worker.receive(announcement, into: loan.bytes), at: index, worker)
             }
         }
@@ -213,6 +220,8 @@ final class UCXInbox {
             smallWaiting -= 1
             smallTaken += 1
         } else {
+            largeWaiting -= 1
+            framesFetched -= 1
             bytesFetched -= arrival.loan?.bytes.count ?? 0
         }
         return arrival
