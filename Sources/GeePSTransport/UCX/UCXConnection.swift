@@ -72,10 +72,10 @@ public final class UCXConnection: Connection, @unchecked Sendable {
         credit.deallocate()
     }
 
-    /// Bytes of headers and payloads handed to `send`, the handshake's included.
-    public var bytesSent: UInt64 { stream.bytesSent + sent.load(ordering: .relaxed) }
-    /// Bytes of headers and payloads received, the handshake's included.
-    public var bytesReceived: UInt64 { stream.bytesReceived + received.load(ordering: .relaxed) }
+    /// Bytes of headers and payloads handed to `send`, the lane's handshake included.
+    public var bytesSent: UInt64 { sent.load(ordering: .relaxed) }
+    /// Bytes of headers and payloads received, the lane's handshake included.
+    public var bytesReceived: UInt64 { received.load(ordering: .relaxed) }
 
     /// Ends the connection; the TCP connection's end wakes our threads, and tells the other side.
     public func close() { stream.close() }
@@ -92,7 +92,11 @@ public final class UCXConnection: Connection, @unchecked Sendable {
     /// Sends one frame; returns when the payload is the caller's again.
     public func send(_ header: FrameHeader, payload: UnsafeRawBufferPointer) throws(TransportError)
     {
-        guard isConnected else { return try stream.send(header, payload: payload) }
+        guard isConnected else {
+            sent.wrappingAdd(
+                UInt64(Limits.frameHeaderBytes + payload.count), ordering: .relaxed)
+            return try stream.send(header, payload: payload)
+        }
         let header = header.sealed(over: payload, checksPayload: checksPayload)
         guard stream.socket.enter() else { throw .closedHere(peer) }
         defer { stream.socket.leave() }
@@ -188,7 +192,11 @@ public final class UCXConnection: Connection, @unchecked Sendable {
 
     /// Waits for the next frame.
     public func receive(deadline: Deadline?) throws(TransportError) -> ReceivedFrame {
-        guard isConnected else { return try stream.receive(deadline: deadline) }
+        guard isConnected else {
+            let frame = try stream.receive(deadline: deadline)
+            received.wrappingAdd(UInt64(frame.header.frameBytes), ordering: .relaxed)
+            return frame
+        }
         guard stream.socket.enter() else { throw .closedHere(peer) }
         defer { stream.socket.leave() }
         if let receiveFailure { throw receiveFailure }
