@@ -77,7 +77,8 @@ extension UCXConnection {
         guard frame.header.kind == .carrier else {
             throw TransportError(
                 .malformed,
-                "\(peer): expected a carrier frame to leave TCP for UCX, found \(frame.header.kind)")
+                "\(peer): expected a carrier frame to leave TCP for UCX, found \(frame.header.kind)"
+            )
         }
         return frame
     }
