@@ -18,14 +18,14 @@ struct SeededGenerator: RandomNumberGenerator {
 @Suite struct FrameTests {
     private static let golden = bytes(
         """
-        47 50 53 46 03 05 00 00 df 6d 01 bd 00 00 00 00
+        47 50 53 46 04 05 00 00 af 66 cf f0 00 00 00 00
         03 00 00 00 02 00 00 00 00 04 00 00 00 00 00 00
         00 01 00 00 00 00 02 00 29 00 00 00 00 00 00 00
         9a 99 99 99 99 99 b9 3f 05 00 00 00 d4 30 00 00
         """)
     private static let goldenChecked = bytes(
         """
-        47 50 53 46 03 08 01 00 7c fb 54 6a 83 92 06 e3
+        47 50 53 46 04 08 01 00 0c f0 9a 27 83 92 06 e3
         00 00 00 00 01 00 00 00 00 00 00 00 00 00 00 00
         00 00 00 00 09 00 00 00 00 00 00 00 00 00 00 00
         00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
@@ -46,7 +46,7 @@ struct SeededGenerator: RandomNumberGenerator {
 
     private static let goldenWaited = bytes(
         """
-        47 50 53 46 03 0b 00 00 62 e0 da 03 00 00 00 00
+        47 50 53 46 04 0b 00 00 12 eb 14 4e 00 00 00 00
         03 00 00 00 01 00 00 00 00 04 00 00 00 00 00 00
         00 01 00 00 00 00 00 00 29 00 00 00 00 00 00 00
         80 0c 00 00 04 10 00 00 05 00 00 00 00 00 00 00

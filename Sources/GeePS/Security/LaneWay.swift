@@ -29,7 +29,8 @@ enum LaneWay: UInt32 {
                 throw TransportError(.refused, error.message)
             }
         case nil:
-            throw TransportError(.refused, "lanes by way \(hello.rowCount) are unknown, expected 0 or 1")
+            throw TransportError(
+                .refused, "lanes by way \(hello.rowCount) are unknown, expected 0 or 1")
         }
     }
 

@@ -77,7 +77,7 @@ public struct FrameHeader: Hashable, Sendable {
     /// The first four bytes of every frame, "GPSF" when read as text.
     public static let magic: UInt32 = 0x4653_5047
     /// The version this code writes, and the only one it reads.
-    public static let version: UInt8 = 3
+    public static let version: UInt8 = 4
 }
 
 /// Why 64 bytes are not a frame header.
