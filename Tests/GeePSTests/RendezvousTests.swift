@@ -283,7 +283,7 @@ import Testing
             Issue.record("no refusal: \(answers.value)")
             return
         }
-        #expect(error.message.contains("frame version 9, this program speaks 3"))
+        #expect(error.message.contains("frame version 9, this program speaks 4"))
     }
 
     /// 192.0.2.0/24 is nobody's: rank 0 does not listen on all interfaces for it.
