@@ -47,24 +47,28 @@ struct DoctorNetwork {
             if let warning = context.warning { lines.append("  ! \(warning)") }
         case .failure(let error): lines.append("  ✗ \(error)")
         }
-        return lines + ucxLines
+        return lines + Self.lines(ucx: ucx.map(\.version), devices)
     }
 
-    /// The library is missed only where there is a device for it.
-    private var ucxLines: [String] {
-        var lines: [String] = []
+    /// What is said of UCX, whose version or problem is `library`.
+    ///
+    /// It is missed only where there is a device for it.
+    static func lines(
+        ucx library: Result<String, TransportError>, _ devices: UCXDevices
+    ) -> [String] {
+        let names = devices.active.joined(separator: ", ")
         let found =
-            devices.active.isEmpty
+            names.isEmpty
             ? "no RDMA device that is up (\(UCXDevices.directory)): auto takes tcp between machines"
-            : "RDMA \(devices.active.joined(separator: ", ")): auto takes it between machines, without TLS"
-        switch ucx {
-        case .success(let library): lines.append("  ✓ UCX          \(library.version), \(found)")
-        case .failure(let error) where devices.active.isEmpty:
-            lines.append("    UCX          none, and \(found) (\(error.message))")
-        case .failure(let error):
-            lines.append("  ✗ RDMA \(devices.active.joined(separator: ", ")), but \(error.message)")
-        }
-        return lines + devices.unusable.map { "  ! RDMA         \($0)" }
+            : "RDMA \(names): auto takes it between machines, without TLS"
+        let line =
+            switch library {
+            case .success(let version): "  ✓ UCX          \(version), \(found)"
+            case .failure(let error) where names.isEmpty:
+                "    UCX          none, and \(found) (\(error.message))"
+            case .failure(let error): "  ✗ RDMA \(names), but \(error.message)"
+            }
+        return [line] + devices.unusable.map { "  ! RDMA         \($0)" }
     }
 
     private var ucxProblem: String? {

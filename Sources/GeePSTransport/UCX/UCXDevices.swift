@@ -7,6 +7,12 @@ public struct UCXDevices: Sendable {
     /// Devices without one, or that this user may not open, and why.
     public var unusable: [String] = []
 
+    /// Devices that are known.
+    public init(active: [String], unusable: [String]) {
+        self.active = active
+        self.unusable = unusable
+    }
+
     /// Where the kernel lists them.
     public static let directory = "/sys/class/infiniband"
 
