@@ -134,7 +134,8 @@ let package = Package(
         .testTarget(
             name: "GeePSCLITests",
             dependencies: [
-                "GeePSCLI", "GeePSCore", "GeePSDevice", "GeePSMemory", "GeePSNN", "Safetensors", "GeePSTransport",
+                "GeePSCLI", "GeePSCore", "GeePSDevice", "GeePSMemory", "GeePSNN", "Safetensors",
+                "GeePSTransport",
                 "CUDAEmulator",
             ]),
         // Runs the program `geeps`; depends on it so that it is built.
