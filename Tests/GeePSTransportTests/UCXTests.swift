@@ -219,6 +219,28 @@ extension TransportTests {
             #expect(error?.message.contains("\(most) frames wait already") == true)
         }
 
+        @Test func aCreditForWhatWasNeverSentIsNoMoreThanThat() throws {
+            let (near, far) = try pair("tcp")
+            let credit = [UInt8](repeating: 0xff, count: 8) + far.engine.inbox.token
+            credit.withUnsafeBytes { header in
+                near.engine.withLock {
+                    _ = near.engine.worker.send(
+                        .credit, header: header,
+                        payload: UnsafeRawBufferPointer(start: nil, count: 0),
+                        waits: false)
+                }
+                for _ in 0..<200 where far.engine.inbox.creditOfPeer != .max {
+                    far.engine.withLock { _ = far.engine.work() }
+                    usleep(100)
+                }
+            }
+            #expect(far.engine.inbox.creditOfPeer == .max)
+            for _ in 0..<3 {
+                try far.send(FrameHeader(.push), [4])
+                #expect(try near.receiveCopy().payload == [4])
+            }
+        }
+
         @Test func messagesOfAStrangerAreNotTaken() throws {
             let (near, far) = try pair("tcp")
             let stranger = try UCXWorker(UCXLibrary.load(transports: "tcp"))

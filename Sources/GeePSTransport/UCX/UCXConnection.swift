@@ -129,7 +129,8 @@ public final class UCXConnection: Connection, @unchecked Sendable {
     /// a lane's receiver always is.
     private func sendSmall(_ payload: UnsafeRawBufferPointer) throws(TransportError) {
         try waitToSend {
-            smallSent - (engine.inbox.creditOfPeer ?? 0) < UCXInbox.smallFramesMaximum
+            // A credit for what was never sent is good for what was.
+            smallSent - min(smallSent, engine.inbox.creditOfPeer ?? 0) < UCXInbox.smallFramesMaximum
         }
         smallSent += 1
         try finish(
