@@ -71,8 +71,19 @@ struct DoctorNetwork {
         return [line] + devices.unusable.map { "  ! RDMA         \($0)" }
     }
 
-    private var ucxProblem: String? {
-        if case .failure(let error) = ucx { error.message } else { nil }
+    private var ucxJSON: JSONValue {
+        var version: String?
+        var problem: String?
+        switch ucx {
+        case .success(let library): version = library.version
+        case .failure(let error): problem = error.message
+        }
+        return .object([
+            "library": version.map { .string($0) } ?? .null,
+            "devices": .array(devices.active.map { .string($0) }),
+            "unusable": .array(devices.unusable.map { .string($0) }),
+            "problem": problem.map { .string($0) } ?? .null,
+        ])
     }
 
     var json: JSONValue {
@@ -90,12 +101,7 @@ struct DoctorNetwork {
                 "valid_until": certificate.map { .string($0.end) } ?? .null,
                 "problem": problem.map { .string($0) } ?? .null,
             ]),
-            "ucx": .object([
-                "library": (try? ucx.get()).map { .string($0.version) } ?? .null,
-                "devices": .array(devices.active.map { .string($0) }),
-                "unusable": .array(devices.unusable.map { .string($0) }),
-                "problem": ucxProblem.map { .string($0) } ?? .null,
-            ]),
+            "ucx": ucxJSON,
         ])
     }
 }
