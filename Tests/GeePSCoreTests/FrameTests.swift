@@ -193,7 +193,7 @@ struct SeededGenerator: RandomNumberGenerator {
         #expect {
             try decode(bytes)
         } throws: { error in
-            if case FrameError.wrongHeaderChecksum(found: 0xBD01_6DDF, _) = error {
+            if case FrameError.wrongHeaderChecksum(found: 0xF0CF_66AF, _) = error {
                 true
             } else {
                 false

@@ -144,6 +144,14 @@ extension TransportTests {
             #expect(sender.value == nil)
         }
 
+        @Test func aLibraryIsReopenedOnceForAllThatAskForAnotherThanTheOld() throws {
+            let old = try UCXLibrary.load(transports: "tcp")
+            let fresh = try UCXLibrary.reload(old, transports: "tcp")
+            #expect(fresh.context != old.context)
+            #expect(try UCXLibrary.reload(old, transports: "tcp").context == fresh.context)
+            #expect(try UCXLibrary.load(transports: "tcp").context == fresh.context)
+        }
+
         @Test func whoeverWaitsForLongSleeps() throws {
             let (near, far) = try pair("tcp")
             let error = outcome { () throws(TransportError) in

@@ -55,11 +55,23 @@ public final class UCXConnection: Connection, @unchecked Sendable {
                 "transport ucx needs a TCP connection without TLS for its handshake, found \(connection.carrier.rawValue): "
                     + "UCX sends rows as they are; where they must be encrypted take transport tcp")
         }
-        library = try UCXLibrary.load(transports: options.ucxTransports)
         self.stream = stream
         checksPayload = options.checksPayload
         peer = stream.peer.replacing(", tcp", with: ", ucx")
-        engine = try UCXEngine(library, socket: stream.socket, peer: peer)
+        (library, engine) = try Self.makeEngine(options.ucxTransports, stream.socket, peer)
+    }
+
+    /// Tries again with the network devices that there are now where one that UCX knew has gone.
+    private static func makeEngine(
+        _ transports: String?, _ socket: SocketHandle, _ peer: String
+    ) throws(TransportError) -> (UCXLibrary, UCXEngine) {
+        let known = try UCXLibrary.load(transports: transports)
+        do throws(TransportError) {
+            return (known, try UCXEngine(known, socket: socket, peer: peer))
+        } catch {
+            let fresh = try UCXLibrary.reload(known, transports: transports)
+            return (fresh, try UCXEngine(fresh, socket: socket, peer: peer))
+        }
     }
 
     deinit {

@@ -26,8 +26,27 @@ public struct UCXLibrary: @unchecked Sendable {
     /// - Parameter transports: what it may use, as in UCX_TLS; nil: what that says, else what UCX finds best.
     /// - Throws: `.system` with what was looked for and how to get it.
     public static func load(transports: String? = nil) throws(TransportError) -> UCXLibrary {
+        try open(transports) { _ in true }
+    }
+
+    /// The same with the devices that there are now, for a lane that could not be made with those of `old`.
+    ///
+    /// UCX looks for devices once, and fails when one has gone since. The old one stays for the lanes that have it.
+    static func reload(
+        _ old: UCXLibrary, transports: String?
+    ) throws(TransportError) -> UCXLibrary {
+        try open(transports) { known in
+            guard case .success(let library) = known else { return false }
+            return library.context != old.context
+        }
+    }
+
+    /// What is open for `transports` already, if it will do, or one that is opened now.
+    private static func open(
+        _ transports: String?, unless willDo: (Result<UCXLibrary, TransportError>) -> Bool
+    ) throws(TransportError) -> UCXLibrary {
         let found = opened.withLock { opened in
-            if let known = opened[transports] { return known }
+            if let known = opened[transports], willDo(known) { return known }
             let result = Result { () throws(TransportError) in
                 try UCXLibrary(try loaded.get(), transports)
             }
