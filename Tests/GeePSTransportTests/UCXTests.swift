@@ -1,3 +1,4 @@
+import Foundation
 import GeePSCore
 import Glibc
 import Testing
@@ -12,6 +13,17 @@ private func pair(_ transports: String) throws -> (near: UCXConnection, far: UCX
     options.ucxTransports = transports
     let (near, far) = try connectedPair(.ucx, options: options)
     return (try #require(near as? UCXConnection), try #require(far as? UCXConnection))
+}
+
+/// The code with which a program ends; -1 where there is none.
+private func run(_ words: String...) -> Int32 {
+    let process = Process()
+    process.executableURL = URL(filePath: "/usr/bin/env")
+    process.arguments = words
+    process.standardError = nil
+    guard (try? process.run()) != nil else { return -1 }
+    process.waitUntilExit()
+    return process.terminationStatus
 }
 
 extension TransportTests {
@@ -150,6 +162,24 @@ extension TransportTests {
             #expect(fresh.context != old.context)
             #expect(try UCXLibrary.reload(old, transports: "tcp").context == fresh.context)
             #expect(try UCXLibrary.load(transports: "tcp").context == fresh.context)
+        }
+
+        /// UCX makes no worker when a device it has found once is gone; a lane of later must be made all the same.
+        @Test(.enabled(if: geteuid() == 0, "only root can make network devices"))
+        func aNetworkDeviceThatHasGoneStopsNoNewLane() throws {
+            // Of its own, so that no other test's context knows the device.
+            let transports = "tcp,posix,self"
+            let device = "geeps\(getpid())"
+            #expect(run("ip", "link", "add", device, "type", "dummy") == 0)
+            defer { _ = run("ip", "link", "delete", device) }
+            #expect(run("ip", "address", "add", "198.18.47.1/32", "dev", device) == 0)
+            #expect(run("ip", "link", "set", device, "up") == 0)
+            let before = try UCXLibrary.load(transports: transports)
+            #expect(run("ip", "link", "delete", device) == 0)
+            let (near, far) = try pair(transports)
+            try near.send(FrameHeader(.push), pattern(100, seed: 1))
+            #expect(try far.receiveCopy().payload == pattern(100, seed: 1))
+            #expect(try UCXLibrary.load(transports: transports).context != before.context)
         }
 
         @Test func whoeverWaitsForLongSleeps() throws {
