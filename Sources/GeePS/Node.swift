@@ -114,6 +114,12 @@ public final class Node: Sendable {
     ) throws(LaunchError) -> NodeConfiguration {
         guard configuration.worldSize > 1 else { return configuration }
         var configuration = configuration
+        configuration.control.isGone = { process in
+            guard let endpoint = try? Endpoint(decoding: process.endpoint) else { return false }
+            return ControlSocket.isRefused(
+                at: ControlAddress(host: endpoint.host, port: endpoint.port),
+                deadline: .after(.milliseconds(250)))
+        }
         configuration.control.secret = try configuration.control.knownSecret()
         configuration.control.tlsContext = try configuration.control.knownTLS()
         configuration.transport.tls = configuration.control.tlsContext

@@ -11,7 +11,8 @@ import Testing
             (0..<3).map {
                 ProcessDescription(rank: $0, host: "h", pid: 1, endpoint: [1], agreement: "")
             }),
-        .refusal(LaunchError(.disagreement, "zwölf\nlines")), .heartbeat,
+        .refusal(LaunchError(.disagreement, "zwölf\nlines")), .heartbeat(heard: 1 << 40),
+        .rejoin(Rejoin(rank: 3, identity: 1 << 60, heard: 7)), .rejoined(heard: 9),
         .contribution(
             Contribution(
                 sequence: 7, operation: .sum, label: "loss", patienceNanoseconds: .max,
@@ -60,7 +61,7 @@ import Testing
         #expect(refused > 0)
     }
 
-    @Test(arguments: [0, 18, 127] as [UInt8]) func unknownKindsBelow128AreRefused(kind: UInt8) {
+    @Test(arguments: [0, 20, 127] as [UInt8]) func unknownKindsBelow128AreRefused(kind: UInt8) {
         #expect(throws: ByteError("message kind \(kind) is unknown")) {
             try ControlMessage(decoding: [kind])
         }

@@ -363,7 +363,7 @@ import Testing
 
     @Test func aFrameCutShortIsALostPeer() throws {
         try withRawRank { member, peer in
-            peer.sendRaw(Array(ControlMessage.heartbeat.frame(sender: 1).dropLast(3)))
+            peer.sendRaw(Array(ControlMessage.heartbeat(heard: 0).frame(sender: 1).dropLast(3)))
             shutdown(peer.descriptor.number, Int32(SHUT_RDWR))
             try #require(eventually { member.failure != nil })
             #expect(member.failure?.kind == .closed)

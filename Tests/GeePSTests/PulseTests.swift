@@ -7,7 +7,8 @@ import Testing
     /// One turn of a control thread whose peer was last heard eight seconds ago, silence being five.
     private func isSilent(sleptSeconds: UInt64) throws -> Bool {
         let (near, far) = try ControlSocket.pair()
-        let link = ControlLink(near, sender: 0, peer: "peer", payloadLimit: 100)
+        let link = ControlSession(
+            ControlLink(near, sender: 0, peer: "peer", payloadLimit: 100), identity: 0)
         var pulse = Pulse(ControlSettings(), counters: CounterBox())
         let second: UInt64 = 1_000_000_000
         let now = monotonicNanoseconds()

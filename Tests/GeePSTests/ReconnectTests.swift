@@ -32,7 +32,7 @@ import Testing
                 log: log
             ).with { $0.staleness = storm.staleness }
         }.map { try $0.get() }
-        let breaker = LaneBreaker(nodes, every: .milliseconds(3))
+        let breaker = Breaker(nodes, every: .milliseconds(3))
         let patience = Deadline.after(.seconds(60))
         try initialise(nodes[0])
         var clocks = 0
@@ -72,7 +72,7 @@ import Testing
                     rank, of: 2, at: address, keepers: 2, carrier: .fixed(carrier), lanes: 2)
             }.map { try $0.get() }
             try initialise(nodes[0])
-            let breaker = LaneBreaker(nodes, every: .milliseconds(4))
+            let breaker = Breaker(nodes, every: .milliseconds(4))
             #expect(trainAll(nodes, clocks: 0..<2) == [0, 0])
             // Updates that nobody waits for, and at once the goodbye.
             for node in nodes {
@@ -256,20 +256,25 @@ private func trainLoosely(_ node: Node, ranks: Int, clocks: Range<Int>) throws -
     return isThere ? 0 : wrong
 }
 
-/// Breaks one of the nodes' lanes after the other, as a router that forgets connections would.
+/// Breaks one connection after the other, as a router that forgets connections would.
 ///
-/// Works on the sockets of this process that belong to the nodes' lanes, found by their addresses.
-final class LaneBreaker: Sendable {
+/// Works on the sockets of this process that were accepted at certain ports.
+final class Breaker: Sendable {
     private let ports: Set<UInt16>
     private let count = Shared(0)
     private let isStopped = Shared(false)
     private let thread: Shared<DedicatedThread?> = Shared(nil)
 
-    init(_ nodes: [Node], every pause: Duration) {
-        ports = Set(
-            nodes.flatMap { node in
-                node.membership.processes.compactMap { try? Endpoint(decoding: $0.endpoint).port }
-            })
+    /// Breaks the nodes' lanes.
+    convenience init(_ nodes: [Node], every pause: Duration) {
+        let ports = nodes.flatMap { node in
+            node.membership.processes.compactMap { try? Endpoint(decoding: $0.endpoint).port }
+        }
+        self.init(ports: Set(ports), every: pause)
+    }
+
+    init(ports: Set<UInt16>, every pause: Duration) {
+        self.ports = ports
         let microseconds = UInt64(pause.components.attoseconds / 1_000_000_000_000)
         let running = DedicatedThread(name: "breaker") { [self] in
             var random = SplitMix64(state: 7)
@@ -282,7 +287,7 @@ final class LaneBreaker: Sendable {
         thread.update { $0 = running }
     }
 
-    /// Lanes broken so far.
+    /// Connections broken so far.
     var broken: Int { count.value }
 
     func stop() {
@@ -291,7 +296,7 @@ final class LaneBreaker: Sendable {
     }
 
     private func breakOne(_ random: inout SplitMix64) {
-        let candidates = lanes()
+        let candidates = connections()
         defer { for descriptor in candidates { close(descriptor) } }
         guard !candidates.isEmpty else { return }
         let chosen = candidates[Int(random.next() % UInt64(candidates.count))]
@@ -305,19 +310,19 @@ final class LaneBreaker: Sendable {
         count.update { $0 += 1 }
     }
 
-    /// Duplicates of the descriptors of all open lanes, so that none can become another's meanwhile.
-    private func lanes() -> [Int32] {
+    /// Duplicates of the descriptors of all open ones, so that none can become another's meanwhile.
+    private func connections() -> [Int32] {
         var found: [Int32] = []
-        // All numbers first: a copy is a lane too.
+        // All numbers first: a copy is one too.
         for number in (Int32(3)..<1024).filter({ fcntl($0, F_GETFD) >= 0 }) {
             let copy = fcntl(number, F_DUPFD_CLOEXEC, 3)
             guard copy >= 0 else { continue }
-            if isLane(copy) { found.append(copy) } else { close(copy) }
+            if isOfPorts(copy) { found.append(copy) } else { close(copy) }
         }
         return found
     }
 
-    private func isLane(_ descriptor: Int32) -> Bool {
+    private func isOfPorts(_ descriptor: Int32) -> Bool {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let (status, isConnected) = withUnsafeMutablePointer(to: &storage) { pointer in

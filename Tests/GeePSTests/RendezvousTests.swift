@@ -265,7 +265,7 @@ import Testing
             if rank == 0 { return join(0, of: 2, at: address) }
             _ = eventually { (try? RawPeer(address)) != nil }
             if let peer = try? RawPeer(address) {
-                var bytes = ControlMessage.heartbeat.frame(sender: 1)
+                var bytes = ControlMessage.heartbeat(heard: 0).frame(sender: 1)
                 bytes[4] = 9
                 peer.sendRaw(bytes)
                 _ = eventually {

@@ -12,8 +12,8 @@ enum ControlMessage: Hashable, Sendable {
     case refusal(LaunchError)
     /// To rank 0 in place of `join`: this process of the job will not come, and why.
     case decline(ProcessDescription, reason: String)
-    /// I am alive.
-    case heartbeat
+    /// I am alive, and have received so many of your messages since the roster; heartbeats are not among them.
+    case heartbeat(heard: UInt64)
     /// To rank 0: my part of a collective.
     case contribution(Contribution)
     /// From rank 0: the collective's result.
@@ -36,6 +36,10 @@ enum ControlMessage: Hashable, Sendable {
     case statusRequest(sequence: UInt64)
     /// To rank 0: here, as docs/formats/status.md has it; nothing where that is more than fits.
     case status(sequence: UInt64, bytes: [UInt8])
+    /// To rank 0 in place of `join`: here I am again, after my connection was lost.
+    case rejoin(Rejoin)
+    /// From rank 0: go on; I have received so many of your messages.
+    case rejoined(heard: UInt64)
     /// A kind from 128 on that this program does not know; to be ignored.
     case unknownOptional(UInt8)
 }
@@ -47,6 +51,15 @@ struct JoinRequest: Hashable, Sendable {
     /// Drawn at random per call of `join`: tells a second process of a rank from a second attempt.
     var identity: UInt64
     var process: ProcessDescription
+}
+
+/// Who comes back.
+struct Rejoin: Hashable, Sendable {
+    var rank: Int
+    /// The one of its `JoinRequest`.
+    var identity: UInt64
+    /// How many messages of rank 0's it has received since the roster; heartbeats are not among them.
+    var heard: UInt64
 }
 
 /// One rank's part of a collective.
@@ -159,7 +172,12 @@ extension ControlMessage {
         case .status(let sequence, let bytes):
             writer.write(sequence)
             writer.write(bytes)
-        case .heartbeat, .goodbye, .farewell, .unknownOptional: break
+        case .heartbeat(let heard), .rejoined(let heard): writer.write(heard)
+        case .rejoin(let rejoin):
+            writer.write(UInt32(rejoin.rank))
+            writer.write(rejoin.identity)
+            writer.write(rejoin.heard)
+        case .goodbye, .farewell, .unknownOptional: break
         }
         return writer.bytes
     }
@@ -173,7 +191,7 @@ extension ControlMessage {
         case 2: self = .waiting(missing: try reader.ranks())
         case 3: self = .roster(try reader.roster())
         case 4: self = .refusal(try reader.launchError())
-        case 5: self = .heartbeat
+        case 5: self = .heartbeat(heard: try reader.uint64("heard"))
         case 6: self = .contribution(try reader.contribution())
         case 7:
             let sequence = try reader.uint64("sequence")
@@ -201,6 +219,12 @@ extension ControlMessage {
             let sequence = try reader.uint64("sequence")
             let bytes = try reader.block("status", limit: ControlLimits.statusBytes)
             self = .status(sequence: sequence, bytes: bytes)
+        case 18:
+            let rank = try reader.rank()
+            let identity = try reader.uint64("identity")
+            self = .rejoin(
+                Rejoin(rank: rank, identity: identity, heard: try reader.uint64("heard")))
+        case 19: self = .rejoined(heard: try reader.uint64("heard"))
         case 128...:
             self = .unknownOptional(kind)
             return
@@ -228,6 +252,8 @@ extension ControlMessage {
         case .listenerProof: return 15
         case .statusRequest: return 16
         case .status: return 17
+        case .rejoin: return 18
+        case .rejoined: return 19
         case .unknownOptional(let kind): return kind
         }
     }

@@ -82,21 +82,39 @@ enum ControlSocket {
             let number = socket(candidate.family, streamType, 0)
             guard number >= 0 else { throw LaunchError(.system, systemText(errno)) }
             let descriptor = Descriptor(number)
-            let status = candidate.withAddress { Glibc.connect(number, $0, $1) }
-            if status == 0 || errno == EINPROGRESS {
-                var item = pollfd(fd: number, events: Int16(POLLOUT), revents: 0)
-                wait(&item, count: 1, until: deadline)
-                let code = item.revents == 0 ? ETIMEDOUT : pendingError(of: number)
-                if code == 0 {
-                    setNoDelay(number)
-                    return descriptor
-                }
-                failure = systemText(code)
-            } else {
-                failure = systemText(errno)
+            let code = connectionError(candidate, number, deadline)
+            if code == 0 {
+                setNoDelay(number)
+                return descriptor
             }
+            failure = systemText(code)
         }
         throw LaunchError(.address, failure)
+    }
+
+    /// Whether all that can be reached of `address` refuses connections: nobody listens there, and nobody has gone
+    /// away with the machine.
+    static func isRefused(at address: ControlAddress, deadline: Deadline) -> Bool {
+        guard let candidates = try? resolve(address), !candidates.isEmpty else { return false }
+        return candidates.allSatisfy { candidate in
+            let number = socket(candidate.family, streamType, 0)
+            guard number >= 0 else { return false }
+            let descriptor = Descriptor(number)
+            return withExtendedLifetime(descriptor) {
+                connectionError(candidate, number, deadline) == ECONNREFUSED
+            }
+        }
+    }
+
+    /// Zero once the socket is connected; otherwise why it is not.
+    private static func connectionError(
+        _ candidate: Candidate, _ number: Int32, _ deadline: Deadline
+    ) -> Int32 {
+        if candidate.withAddress({ Glibc.connect(number, $0, $1) }) == 0 { return 0 }
+        guard errno == EINPROGRESS else { return errno }
+        var item = pollfd(fd: number, events: Int16(POLLOUT), revents: 0)
+        wait(&item, count: 1, until: deadline)
+        return item.revents == 0 ? ETIMEDOUT : pendingError(of: number)
     }
 
     /// The numeric address of this machine from which `address` is reached; nothing is sent.

@@ -2,11 +2,12 @@ import GeePSCore
 
 /// Rank 0's side of the star: hears everybody, decides what the first failure is, answers collectives.
 ///
-/// One thread owns the links and the rules; `stop` is its only door. A failure ends it: the news goes to
-/// everybody still there, then the links are closed.
+/// One thread owns the sessions and the rules; `stop` asks it for an end. A failure ends it: the news goes to
+/// everybody still there, then the connections are closed. A rank whose connection is lost may come back by the door,
+/// until it has been silent for too long or a witness finds that it has died.
 final class Coordinator: @unchecked Sendable {
-    // Sendable: `links`, `rules`, `pulse`, `hasLeft` and `ending` are the thread's alone once it runs;
-    // `request` is guarded by `signal`; `thread` is written before `start` returns.
+    // Sendable: `sessions`, `witnesses`, `rules`, `pulse`, `hasLeft` and `ending` are the thread's alone once it
+    // runs; `request` is guarded by `signal`; `door` and `thread` are written before `start` returns.
 
     /// How the coordinator comes to its end.
     enum Ending {
@@ -23,32 +24,50 @@ final class Coordinator: @unchecked Sendable {
     let counters = CounterBox()
     private let statusRound = StatusRound()
     private let waker: WakePipe
-    private let worldSize: Int
+    private let processes: [ProcessDescription]
+    private let settings: ControlSettings
     private let signal = Signal()
     private var request: Ending?
+    private var door: ControlDoor?
     private var thread: DedicatedThread?
 
     // By rank; nil when the rank has left and closed.
-    private var links: [ControlLink?]
+    private var sessions: [ControlSession?]
     private var hasLeft: [Bool]
+    // Of ranks whose connection is lost.
+    private var witnesses: [Witness?]
     private var rules: CollectiveRules
     private var pulse: Pulse
     private var ending: Ending?
 
-    /// A coordinator of the processes at the other ends of `links`, by rank; it does not run yet.
-    init(links: [ControlLink], settings: ControlSettings) throws(LaunchError) {
+    /// A coordinator of `processes`, with each of which there is a session, by rank; it does not run yet.
+    ///
+    /// - Parameter listener: where ranks come back; nil: a lost connection is a lost rank.
+    init(
+        _ processes: [ProcessDescription], sessions: [ControlSession], listener: Descriptor?,
+        settings: ControlSettings
+    ) throws(LaunchError) {
         waker = try WakePipe()
-        worldSize = links.count
-        self.links = links
-        hasLeft = Array(repeating: false, count: links.count)
-        rules = CollectiveRules(worldSize: links.count)
+        self.processes = processes
+        self.settings = settings
+        self.sessions = sessions
+        hasLeft = Array(repeating: false, count: sessions.count)
+        witnesses = Array(repeating: nil, count: sessions.count)
+        rules = CollectiveRules(worldSize: sessions.count)
         pulse = Pulse(settings, counters: counters)
+        guard let listener, settings.isGone != nil else { return }
+        let strangers = Strangers(
+            secret: settings.secret ?? JobSecret(), worldSize: sessions.count, settings: settings,
+            consolation: "the job goes on")
+        door = try ControlDoor(listener, strangers: strangers) { [waker] in waker.ring() }
     }
+
+    private var worldSize: Int { sessions.count }
 
     /// Starts the thread; it holds the coordinator until it ends, so its owner must call `stop`.
     func start() {
         let now = monotonicNanoseconds()
-        for link in links { link?.lastHeard = now }
+        for session in sessions { session?.lastHeard = now }
         thread = DedicatedThread(name: "coordinator") { self.run() }
     }
 
@@ -69,18 +88,19 @@ final class Coordinator: @unchecked Sendable {
         statusRound.ask(until: deadline) { waker.ring() }
     }
 
-    private var openLinks: [ControlLink] { links.compactMap { $0 } }
+    private var present: [ControlSession] { sessions.compactMap { $0 } }
 
     private func run() {
         while ending == nil {
             // The silence of rank 0's own member, in this process, means nothing.
-            let watched = links.enumerated().compactMap { rank, link in
-                rank > 0 && !hasLeft[rank] ? link : nil
+            let watched = sessions.enumerated().compactMap { rank, session in
+                rank > 0 && !hasLeft[rank] ? session : nil
             }
-            pulse.wait(openLinks, watched: watched, waker: waker, expiry: rules.nextExpiry)
+            pulse.wait(present, watched: watched, waker: waker, expiry: rules.nextExpiry)
+            takeReturns()
             for rank in 0..<worldSize { listen(to: rank) }
             let now = monotonicNanoseconds()
-            for rank in 1..<max(1, worldSize) { judgeSilence(of: rank, now: now) }
+            for rank in 1..<max(1, worldSize) { judge(rank, now: now) }
             deliver(rules.expire(now: now))
             if pulse.isBeatDue(now: now) { beat() }
             askForStatus()
@@ -98,21 +118,63 @@ final class Coordinator: @unchecked Sendable {
     }
 
     private func listen(to rank: Int) {
-        guard let link = links[rank] else { return }
-        link.flush()
+        guard let session = sessions[rank] else { return }
         do {
-            for message in try pulse.receive(link) { try take(message, from: rank) }
+            for message in try pulse.receive(session) { try take(message, from: rank) }
         } catch {
             fail(rank, .malformed, error.description)
         }
-        guard link.ending != nil else { return }
-        if !hasLeft[rank] { fail(rank, .closed) }
-        links[rank] = nil
+        if session.link != nil, session.hasLostLink { lose(rank, session) }
+    }
+
+    /// A connection has ended: the process has died, or it comes back.
+    private func lose(_ rank: Int, _ session: ControlSession) {
+        session.lose()
+        guard rank > 0, door != nil, let isGone = settings.isGone else {
+            sessions[rank] = nil
+            if !hasLeft[rank] { fail(rank, .closed) }
+            return
+        }
+        // One that has said goodbye comes back for the farewell, or not.
+        guard !hasLeft[rank] else { return }
+        let process = processes[rank]
+        witnesses[rank] = Witness({ isGone(process) }, onDeath: { [waker] in waker.ring() })
+    }
+
+    private func takeReturns() {
+        for back in door?.takeReturns() ?? [] { welcome(back) }
+    }
+
+    /// Goes on with a rank over its next connection, in place of the last one even where that seems to be open.
+    private func welcome(_ back: ControlDoor.Return) {
+        let rejoin = back.rejoin
+        guard rejoin.rank > 0, rejoin.rank < worldSize, let session = sessions[rejoin.rank],
+            session.identity == rejoin.identity
+        else {
+            back.link.send(
+                .refusal(LaunchError(.rank, "rank \(rejoin.rank) of this job is another process")))
+            return
+        }
+        witnesses[rejoin.rank]?.dismiss()
+        witnesses[rejoin.rank] = nil
+        back.link.peer = processes[rejoin.rank].name
+        do throws(ByteError) {
+            // What the last one brought counts.
+            for message in try pulse.receive(session) { try take(message, from: rejoin.rank) }
+            try session.resume(
+                over: back.link, heardByPeer: rejoin.heard,
+                answer: .rejoined(heard: session.heard))
+        } catch {
+            return fail(rejoin.rank, .malformed, error.description)
+        }
+        counters.update { $0.returns += 1 }
+        settings.log(
+            "the control connection to \(processes[rejoin.rank].name) was lost and is there again")
     }
 
     private func take(_ message: ControlMessage, from rank: Int) throws(ByteError) {
         switch message {
-        case .heartbeat:
+        case .heartbeat(_):
             if rank > 0 { counters.update { $0.heartbeatsReceived += 1 } }
         case .contribution(let part):
             deliver(try rules.offer(part, from: rank, now: monotonicNanoseconds()))
@@ -132,50 +194,69 @@ final class Coordinator: @unchecked Sendable {
     }
 
     private func deliver(_ answers: [CollectiveRules.Answer]) {
-        for answer in answers { links[answer.rank]?.send(answer.message) }
+        for answer in answers { sessions[answer.rank]?.send(answer.message) }
     }
 
-    private func judgeSilence(of rank: Int, now: UInt64) {
-        guard !hasLeft[rank], let link = links[rank] else { return }
-        if let time = pulse.silence(of: link, now: now) { fail(rank, .silent, time) }
+    private func judge(_ rank: Int, now: UInt64) {
+        guard !hasLeft[rank], let session = sessions[rank] else { return }
+        if witnesses[rank]?.isDeath == true { return fail(rank, .closed) }
+        if let time = pulse.silence(of: session, now: now) { fail(rank, .silent, time) }
     }
 
     private func askForStatus() {
-        let others = (1..<max(1, worldSize)).filter { links[$0] != nil && !hasLeft[$0] }
+        let others = (1..<max(1, worldSize)).filter { sessions[$0]?.link != nil && !hasLeft[$0] }
         guard let sequence = statusRound.takeQuestion(for: others.count) else { return }
-        for rank in others { links[rank]?.send(.statusRequest(sequence: sequence)) }
+        for rank in others { sessions[rank]?.send(.statusRequest(sequence: sequence)) }
     }
 
     private func beat() {
-        for (rank, link) in links.enumerated() {
-            guard let link else { continue }
-            link.send(.heartbeat)
+        for (rank, session) in sessions.enumerated() {
+            guard let session, session.link != nil else { continue }
+            session.beat()
             if rank > 0 { counters.update { $0.heartbeatsSent += 1 } }
         }
     }
 
     private func finish() {
+        for witness in witnesses { witness?.dismiss() }
         switch ending {
         case .failure(let news): tell(news)
-        case .farewell: for link in openLinks { link.send(.farewell) }
+        case .farewell:
+            for session in present { session.send(.farewell) }
+            awaitReceipts(until: .after(.seconds(1)))
         case .leftEarly(let waited):
             let ranks = rankList((0..<worldSize).filter { !hasLeft[$0] })
             let time = secondsText(nanoseconds: waited.nanoseconds)
             tell(
                 FailureNews(rank: 0, kind: .leftEarly, detail: "it had waited \(time) for \(ranks)")
             )
-        case .dropped, nil: links = []
+        case .dropped, nil: sessions = []
         }
-        ControlLink.drain(openLinks, until: .after(.seconds(1)))
-        links = []
+        door?.close()
+        ControlLink.drain(present.compactMap(\.link), until: .after(.seconds(1)))
+        sessions = []
+    }
+
+    /// Has everybody hear the farewell, also who comes back for it.
+    private func awaitReceipts(until deadline: Deadline) {
+        while !deadline.hasPassed, present.contains(where: { !$0.isAllHeard }) {
+            pulse.wait(present, watched: [], waker: waker, expiry: deadline.nanoseconds)
+            takeReturns()
+            // Nobody can fail any more: what cannot be understood is no receipt.
+            for session in present {
+                _ = try? session.receive()
+                if session.hasLostLink { session.lose() }
+            }
+            if pulse.isBeatDue(now: monotonicNanoseconds()) { beat() }
+        }
     }
 
     /// The process that failed hears it last: when an aborting one does, all others have been told.
     private func tell(_ news: FailureNews) {
-        for (rank, link) in links.enumerated() where rank != news.rank {
-            link?.send(.failure(news))
+        for (rank, session) in sessions.enumerated() where rank != news.rank {
+            session?.send(.failure(news))
         }
-        guard links.indices.contains(news.rank) else { return }
-        links[news.rank]?.send(.failure(news))
+        guard sessions.indices.contains(news.rank) else { return }
+        sessions[news.rank]?.send(.failure(news))
     }
 }

@@ -1,13 +1,23 @@
 import GeePSCore
 
-/// One process's side of the star: a thread that keeps the connection to rank 0's coordinator, and the
+/// One process's side of the star: a thread that keeps the session with rank 0's coordinator, and the
 /// calls that wait for it.
 ///
-/// A failure, the farewell or `stop` ends the thread. Every wait of a caller ends by an answer, a failure
+/// A lost connection is made anew, until rank 0 has been silent for too long or nobody listens there any more. A failure, the farewell or `stop` ends the thread. Every wait of a caller ends by an answer, a failure
 /// or a deadline.
 final class Member: @unchecked Sendable {
-    // Sendable: `link` and `pulse` are the thread's alone once it runs; everything under "Shared" is
+    // Sendable: `session`, `pulse` and `redials` are the thread's alone once it runs; everything under "Shared" is
     // guarded by `signal`; `thread` is written before `start` returns.
+
+    /// What came of an attempt to go on after a connection was lost.
+    enum Redial {
+        /// A connection on which rank 0 has said that it goes on, and what it said after that.
+        case back(ControlLink, heardByPeer: UInt64, early: [ControlMessage])
+        /// Nothing yet.
+        case notYet
+        /// Rank 0 is gone, or does not know this process.
+        case gone
+    }
 
     /// How the thread is asked to end.
     private enum Stop {
@@ -23,7 +33,9 @@ final class Member: @unchecked Sendable {
     private let waker: WakePipe
     private var thread: DedicatedThread?
 
-    private var link: ControlLink?
+    private let session: ControlSession
+    private let redial: (@Sendable (_ heard: UInt64) -> Redial)?
+    private var redials = 0
     private var early: [ControlMessage]
     private var pulse: Pulse
 
@@ -41,16 +53,21 @@ final class Member: @unchecked Sendable {
     private var sequence: UInt64 = 0
     private var answer: Result<[UInt8], LaunchError>?
 
-    /// A member over `link`; it does not run yet.
+    /// A member that says and hears everything by `session`; it does not run yet.
     ///
-    /// - Parameter early: what the coordinator has said already.
+    /// - Parameters:
+    ///   - early: what the coordinator has said already.
+    ///   - redial: makes the next connection to a coordinator of which so many messages were received; waits a second or
+    ///     so at most. Nil: a lost connection is a lost rank 0.
     init(
-        rank: Int, processes: [ProcessDescription], link: ControlLink, early: [ControlMessage],
-        settings: ControlSettings
+        rank: Int, processes: [ProcessDescription], session: ControlSession,
+        early: [ControlMessage] = [], settings: ControlSettings,
+        redial: (@Sendable (_ heard: UInt64) -> Redial)? = nil
     ) throws(LaunchError) {
         self.rank = rank
         self.processes = processes
-        self.link = link
+        self.session = session
+        self.redial = redial
         self.early = early
         waker = try WakePipe()
         pulse = Pulse(settings, counters: counters)
@@ -58,7 +75,7 @@ final class Member: @unchecked Sendable {
 
     /// Starts the thread; it holds the member until it ends, so its owner must call `drop` or `leave`.
     func start() {
-        link?.lastHeard = monotonicNanoseconds()
+        session.lastHeard = monotonicNanoseconds()
         thread = DedicatedThread(name: "member") { self.run() }
     }
 
@@ -179,12 +196,14 @@ final class Member: @unchecked Sendable {
     private func run() {
         var news: FailureNews?
         do {
+            try session.count(early)
             for message in early { try take(message, &news) }
             early = []
-            while news == nil, let link, !mustEnd {
+            while news == nil, !mustEnd {
                 pulse.wait(
-                    [link], watched: rank > 0 ? [link] : [], waker: waker, expiry: nil)
-                try turn(link, &news)
+                    [session], watched: rank > 0 ? [session] : [], waker: waker,
+                    expiry: pauseEnd)
+                try turn(&news)
             }
         } catch {
             news = news ?? FailureNews(rank: 0, kind: .malformed, detail: error.description)
@@ -200,31 +219,60 @@ final class Member: @unchecked Sendable {
 
     private var mustEnd: Bool { signal.withLock { stop != nil || hasFarewell } }
 
-    private func turn(_ link: ControlLink, _ news: inout FailureNews?) throws(ByteError) {
+    private func turn(_ news: inout FailureNews?) throws(ByteError) {
         let messages = signal.withLock {
             defer { outbox = [] }
             return outbox
         }
-        for message in messages { link.send(message) }
-        link.flush()
-        for message in try pulse.receive(link) { try take(message, &news) }
+        for message in messages { session.send(message) }
+        for message in try pulse.receive(session) { try take(message, &news) }
+        guard news == nil, !mustEnd else { return }
+        if session.hasLostLink { try comeBack(&news) }
         guard news == nil, !mustEnd else { return }
         let now = monotonicNanoseconds()
-        if link.ending != nil {
-            news = FailureNews(rank: 0, kind: .closed)
-        } else if rank > 0, let time = pulse.silence(of: link, now: now) {
+        if rank > 0, let time = pulse.silence(of: session, now: now) {
             let verdict = FailureNews(rank: 0, kind: .silent, detail: time)
-            link.send(.failure(verdict))
+            session.send(.failure(verdict))
             news = verdict
         } else if pulse.isBeatDue(now: now) {
-            link.send(.heartbeat)
+            session.beat()
             counters.update { $0.heartbeatsSent += 1 }
+        }
+    }
+
+    /// When the next attempt to come back is due; nil while there is a connection.
+    private var pauseEnd: UInt64? {
+        guard session.link == nil else { return nil }
+        let pause = min(Self.pauseFirst << UInt64(min(redials, 16)), Self.pauseLast)
+        return monotonicNanoseconds() + pause
+    }
+
+    /// Between attempts to come back: doubled from the first to the last.
+    private static let pauseFirst: UInt64 = 1_000_000
+    private static let pauseLast: UInt64 = 100_000_000
+
+    private func comeBack(_ news: inout FailureNews?) throws(ByteError) {
+        session.lose()
+        guard let redial else {
+            news = FailureNews(rank: 0, kind: .closed)
+            return
+        }
+        redials += 1
+        switch redial(session.heard) {
+        case .notYet: break
+        case .gone: news = FailureNews(rank: 0, kind: .closed)
+        case .back(let link, let heardByPeer, let early):
+            redials = 0
+            counters.update { $0.returns += 1 }
+            try session.resume(over: link, heardByPeer: heardByPeer)
+            try session.count(early)
+            for message in early { try take(message, &news) }
         }
     }
 
     private func take(_ message: ControlMessage, _ news: inout FailureNews?) throws(ByteError) {
         switch message {
-        case .heartbeat: counters.update { $0.heartbeatsReceived += 1 }
+        case .heartbeat(_): counters.update { $0.heartbeatsReceived += 1 }
         case .result(let sequence, let bytes): settle(sequence, .success(bytes))
         case .collectiveRefusal(let sequence, let error): settle(sequence, .failure(error))
         case .failure(let found):
@@ -240,7 +288,7 @@ final class Member: @unchecked Sendable {
         case .statusRequest(let sequence):
             let source = signal.withLock { statusSource }
             let bytes = source?() ?? []
-            link?.send(
+            session.send(
                 .status(
                     sequence: sequence,
                     bytes: bytes.count <= ControlLimits.statusBytes ? bytes : []))
@@ -258,14 +306,15 @@ final class Member: @unchecked Sendable {
     }
 
     private func close(after news: FailureNews?) {
-        guard let link else { return }
-        self.link = nil
+        defer { session.lose() }
         let (rest, isOrderly) = signal.withLock {
             defer { outbox = [] }
-            return (outbox, stop == .orderly)
+            return (outbox, stop == .orderly || hasFarewell)
         }
-        guard isOrderly, news == nil else { return }
-        for message in rest { link.send(message) }
+        guard isOrderly, news == nil, let link = session.link else { return }
+        for message in rest { session.send(message) }
+        // The receipt of the farewell, for which rank 0 waits.
+        session.beat()
         ControlLink.drain([link], until: .after(.seconds(1)))
     }
 

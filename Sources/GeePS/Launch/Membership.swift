@@ -28,6 +28,11 @@ public struct ControlSettings: Sendable {
     /// Where rank 0 listens when the address that the others connect to is none of its machine's, as that of a
     /// cluster's service is; nil: nowhere.
     public var interface: String?
+    /// Whether a process whose control connection was lost is known to be gone: nobody listens where it did. Waits a
+    /// fraction of a second at most; false where that cannot be told.
+    ///
+    /// Nil: a lost connection is a lost process.
+    var isGone: (@Sendable (ProcessDescription) -> Bool)?
     /// Takes a line about something odd that is no error: a stranger at the port.
     public var log: @Sendable (String) -> Void
     /// At rank 0, called with "host:port" once it listens; with port 0 this is the way to learn the port.

@@ -10,6 +10,8 @@ public struct ControlCounters: Hashable, Sendable {
     public var heartbeatsReceived: UInt64 = 0
     /// Longest time in nanoseconds between two signs of life of a peer that came back.
     public var longestSilenceNanoseconds: UInt64 = 0
+    /// Connections made in place of lost ones: of all other processes at rank 0, to rank 0 elsewhere.
+    public var returns: UInt64 = 0
 }
 
 /// When to send heartbeats and when a peer has been silent for too long; belongs to one control thread.
@@ -32,25 +34,27 @@ struct Pulse: ~Copyable {
         self.counters = counters
     }
 
-    /// Waits until a link or `waker` is ready or something is due.
+    /// Waits until a session or `waker` is ready or something is due.
     ///
     /// - Parameters:
-    ///   - links: all connections; those that have ended are not waited for.
-    ///   - watched: the connections whose silence counts.
+    ///   - sessions: all; those without a connection are not waited for.
+    ///   - watched: those whose silence counts.
     ///   - expiry: when the caller has something else to do.
     mutating func wait(
-        _ links: [ControlLink], watched: [ControlLink], waker: WakePipe, expiry: UInt64?
+        _ sessions: [ControlSession], watched: [ControlSession], waker: WakePipe, expiry: UInt64?
     ) {
         var due = min(nextBeat, expiry ?? .max)
-        for link in watched { due = min(due, link.lastHeard.saturatingAdd(silence)) }
+        for session in watched { due = min(due, session.lastHeard.saturatingAdd(silence)) }
         plannedWake = due
-        var items = links.map(\.pollItem)
+        var items = sessions.map(\.pollItem)
         items.append(pollfd(fd: waker.descriptor, events: Int16(POLLIN), revents: 0))
         ControlSocket.wait(&items, count: items.count, until: Deadline(nanoseconds: due))
         waker.clear()
         let now = monotonicNanoseconds()
         guard now > plannedWake, now - plannedWake > silence / 4 else { return }
-        for link in watched { link.lastHeard = min(now, link.lastHeard + (now - plannedWake)) }
+        for session in watched {
+            session.lastHeard = min(now, session.lastHeard + (now - plannedWake))
+        }
     }
 
     /// Whether heartbeats are due; then the next ones are due a heartbeat later.
@@ -60,22 +64,22 @@ struct Pulse: ~Copyable {
         return true
     }
 
-    /// "5.0 s" when `link` has been silent for too long; ask after reading.
-    func silence(of link: ControlLink, now: UInt64) -> String? {
-        guard now > link.lastHeard, now - link.lastHeard >= silence else { return nil }
-        return secondsText(nanoseconds: now - link.lastHeard)
+    /// "5.0 s" when `session` has been silent for too long, with or without a connection; ask after reading.
+    func silence(of session: ControlSession, now: UInt64) -> String? {
+        guard now > session.lastHeard, now - session.lastHeard >= silence else { return nil }
+        return secondsText(nanoseconds: now - session.lastHeard)
     }
 
-    /// Reads `link` and counts the silence that ended.
-    func receive(_ link: ControlLink) throws(ByteError) -> [ControlMessage] {
-        let before = link.lastHeard
+    /// Reads `session` and counts the silence that ended.
+    func receive(_ session: ControlSession) throws(ByteError) -> [ControlMessage] {
+        let before = session.lastHeard
         defer {
-            let gap = link.lastHeard - min(before, link.lastHeard)
+            let gap = session.lastHeard - min(before, session.lastHeard)
             counters.update {
                 $0.longestSilenceNanoseconds = max($0.longestSilenceNanoseconds, gap)
             }
         }
-        return try link.receive()
+        return try session.receive()
     }
 }
 

@@ -77,6 +77,9 @@ public enum Rendezvous {
         ).declineAll(error, at: place)
     }
 
+    /// How long one attempt to come back after a lost connection may take.
+    private static let redialPatience = Duration.seconds(1)
+
     private static func host(
         _ request: JoinRequest, _ address: ControlAddress, _ timeout: Duration,
         _ deadline: Deadline, _ settings: ControlSettings
@@ -84,15 +87,20 @@ public enum Rendezvous {
         let host = RendezvousHost(
             request: request, secret: settings.secret ?? JobSecret(), timeout: timeout,
             deadline: deadline, settings: settings)
-        let guests = try host.gather(at: address)
+        let (guests, listener) = try host.gather(at: address)
         let (near, far) = try ControlSocket.pair()
         let limit = ControlLimits.payloadBytes
         let own = ControlLink(near, sender: 0, peer: "rank 0", payloadLimit: limit)
         let link = ControlLink(far, sender: 0, peer: "the coordinator", payloadLimit: limit)
-        let coordinator = try Coordinator(links: [own] + guests.map(\.link), settings: settings)
         let processes = [request.process] + guests.map(\.process)
+        let coordinator = try Coordinator(
+            processes,
+            sessions: [ControlSession(own, identity: request.identity)]
+                + guests.map { ControlSession($0.link, identity: $0.identity) },
+            listener: listener, settings: settings)
         let member = try Member(
-            rank: 0, processes: processes, link: link, early: [], settings: settings)
+            rank: 0, processes: processes,
+            session: ControlSession(link, identity: request.identity), settings: settings)
         // Last, when nothing can fail here any more.
         let roster = ControlMessage.roster(processes)
         for guest in guests { guest.link.send(roster) }
@@ -109,8 +117,16 @@ public enum Rendezvous {
             tls: settings.tlsContext, timeout: timeout, deadline: deadline)
         let welcome = try guest.enter()
         let member = try Member(
-            rank: request.process.rank, processes: welcome.processes, link: welcome.link,
-            early: welcome.early, settings: settings)
+            rank: request.process.rank, processes: welcome.processes,
+            session: ControlSession(welcome.link, identity: request.identity),
+            early: welcome.early, settings: settings
+        ) { heard in
+            RendezvousGuest(
+                request: request, address: address, secret: settings.secret ?? JobSecret(),
+                tls: settings.tlsContext, timeout: Self.redialPatience,
+                deadline: .after(Self.redialPatience)
+            ).comeBack(heard: heard)
+        }
         return Membership(
             rank: request.process.rank, processes: welcome.processes, member: member,
             coordinator: nil)

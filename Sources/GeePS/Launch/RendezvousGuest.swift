@@ -64,6 +64,34 @@ struct RendezvousGuest {
         }
     }
 
+    /// Comes back over another connection after the last one was lost; one attempt, until the deadline.
+    ///
+    /// - Parameter heard: how many messages of rank 0's have been received.
+    consuming func comeBack(heard: UInt64) -> Member.Redial {
+        guard let link = connect(), (try? authenticate(link)) == true else {
+            return ControlSocket.isRefused(at: address, deadline: deadline) ? .gone : .notYet
+        }
+        link.send(
+            .rejoin(
+                Rejoin(rank: request.process.rank, identity: request.identity, heard: heard)))
+        while !deadline.hasPassed, link.ending == nil {
+            var item = link.pollItem
+            ControlSocket.wait(&item, count: 1, until: deadline)
+            link.flush()
+            guard let messages = try? link.receive() else { break }
+            for (index, message) in messages.enumerated() {
+                switch message {
+                case .rejoined(let count):
+                    return .back(
+                        link, heardByPeer: count, early: Array(messages[(index + 1)...]))
+                case .refusal: return .gone
+                default: continue
+                }
+            }
+        }
+        return .notYet
+    }
+
     private mutating func connect() -> ControlLink? {
         do {
             let socket = try ControlSocket.connect(

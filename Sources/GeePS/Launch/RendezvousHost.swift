@@ -13,35 +13,19 @@ final class RendezvousHost {
         let identity: UInt64
     }
 
-    // A connection that has not said yet who it is.
-    private struct Stranger {
-        let link: ControlLink
-        let deadline: Deadline
-        /// What it must prove itself with.
-        let nonce = Challenge.nonce()
-        /// As which rank it has proven to be of the job.
-        var provenRank: Int?
-    }
-
-    /// Connections that may be undecided at a time, beside one for each rank.
-    private static let strangersBeyondRanks = 128
-
     private let request: JoinRequest
     private let secret: JobSecret
+    private let strangers: Strangers
     private let timeout: Duration
     private let deadline: Deadline
     private let settings: ControlSettings
-    private var strangers: [Stranger] = []
+    // Those who have said what they want and were not heard yet.
+    private var callers: [Strangers.Caller] = []
     // By rank; rank 0's place stays empty. `departed` joined and went away again.
     private var guests: [Guest?]
     private var departed: [ProcessDescription?]
-    // The first process of the job that said it would not come, and why.
-    private var declined: (ProcessDescription, reason: String)?
-    private var turnedAway = 0
-    // Connections that tried to prove themselves and could not.
-    private var impostors = 0
-    // Why the first connection came to nothing that TLS refused.
-    private var tlsRefusal: String?
+    // The first process of the job that said it would not come.
+    private var declined: ProcessDescription?
     private var isNews = false
 
     init(
@@ -50,6 +34,9 @@ final class RendezvousHost {
     ) {
         self.request = request
         self.secret = secret
+        strangers = Strangers(
+            secret: secret, worldSize: request.worldSize, settings: settings,
+            consolation: "waiting on for the job's ranks")
         self.timeout = timeout
         self.deadline = deadline
         self.settings = settings
@@ -59,14 +46,14 @@ final class RendezvousHost {
 
     /// Waits for all other ranks.
     ///
-    /// - Returns: ranks 1 and up, in order; each waits for the roster.
+    /// - Returns: ranks 1 and up, in order; each waits for the roster. And where they have come to.
     /// - Throws: what everybody who is there has been told too.
-    func gather(at address: ControlAddress) throws(LaunchError) -> [Guest] {
-        guard request.worldSize > 1 else { return [] }
+    func gather(at address: ControlAddress) throws(LaunchError) -> ([Guest], Descriptor?) {
+        guard request.worldSize > 1 else { return ([], nil) }
         let (listener, port) = try listen(at: address)
         let place = try ControlAddress(parsing: "\(bracketed(address.host)):\(port)")
         settings.onListening(place.description)
-        defer { reportTurnedAway() }
+        defer { strangers.report() }
         do throws(LaunchError) {
             while !missing.isEmpty {
                 guard !deadline.hasPassed else { throw timeoutError(at: place) }
@@ -77,7 +64,7 @@ final class RendezvousHost {
             refuse(error, listener: listener)
             throw error
         }
-        return guests.compactMap { $0 }
+        return (guests.compactMap { $0 }, listener)
     }
 
     /// Listens for those who come, and tells them that the job does not start.
@@ -113,30 +100,14 @@ final class RendezvousHost {
     /// Waits for something to happen and takes it in.
     private func turn(_ listener: Descriptor, until end: Deadline) throws(LaunchError) {
         var items = [pollfd(fd: listener.number, events: Int16(POLLIN), revents: 0)]
-        items += strangers.map(\.link.pollItem) + guests.compactMap { $0?.link.pollItem }
-        let due = strangers.map(\.deadline).min().map { min($0, end) } ?? end
+        items += strangers.pollItems + guests.compactMap { $0?.link.pollItem }
+        let due = strangers.due.map { min($0, end) } ?? end
         ControlSocket.wait(&items, count: items.count, until: due)
         for guest in guests { if let guest { attend(guest) } }
         // Before accepting: who has said enough makes room.
-        try hearStrangers()
-        try takeCallers(listener, until: nil)
-    }
-
-    /// Accepts who is there and challenges them; who has been silent for longest makes room.
-    private func takeCallers(_ listener: Descriptor, until end: Deadline?) throws(LaunchError) {
-        while let (socket, name) = try ControlSocket.accept(from: listener) {
-            let link = ControlLink(
-                socket, sender: 0, peer: name, payloadLimit: ControlLimits.handshakePayloadBytes,
-                secure: settings.tlsContext.map {
-                    ControlCipher($0, side: .listener, peer: name)
-                })
-            let stranger = Stranger(link: link, deadline: end ?? .after(settings.handshake))
-            link.send(.challenge(nonce: stranger.nonce))
-            strangers.append(stranger)
-            if strangers.count > request.worldSize + Self.strangersBeyondRanks {
-                turnAway(strangers.removeFirst().link, "too many connections said nothing")
-            }
-        }
+        callers += strangers.hear()
+        while !callers.isEmpty { try attend(callers.removeFirst()) }
+        try strangers.takeCallers(listener)
     }
 
     /// A guest may only wait; one that ends is missing again.
@@ -149,98 +120,28 @@ final class RendezvousHost {
                 return
             }
         } catch {
-            turnAway(guest.link, error.description)
+            strangers.turnAway(guest.link, error.description)
         }
         guests[rank] = nil
         departed[rank] = guest.process
         isNews = true
     }
 
-    private func hearStrangers() throws(LaunchError) {
-        let present = strangers
-        strangers = []
-        for (index, stranger) in present.enumerated() {
-            do throws(LaunchError) {
-                if let join = hear(stranger) { try admit(join, stranger.link) }
-                if let (process, reason) = declined {
-                    throw LaunchError(
-                        .peerLost, "\(process.name) could not take part in the job: \(reason)")
-                }
-            } catch {
-                // The others still get the refusal.
-                strangers += present[(index + 1)...]
-                throw error
-            }
+    private func attend(_ caller: Strangers.Caller) throws(LaunchError) {
+        switch caller.wish {
+        case .join(let join): try admit(join, caller.link)
+        case .decline(let process, let reason):
+            declined = process
+            throw LaunchError(
+                .peerLost, "\(process.name) could not take part in the job: \(reason)")
+        case .rejoin: sendBack(caller.link)
         }
     }
 
-    /// What a stranger asks for; nil while it has not, or when it was turned away.
-    private func hear(_ caller: Stranger) -> JoinRequest? {
-        var stranger = caller
-        let link = stranger.link
-        do throws(ByteError) {
-            for message in try link.receive() where !message.isOptional {
-                switch message {
-                case .callerProof(let rank, let nonce, let proof) where stranger.provenRank == nil:
-                    guard prove(rank, nonce, proof, stranger) else { return nil }
-                    stranger.provenRank = rank
-                case .join(let join) where stranger.provenRank == join.process.rank: return join
-                case .decline(let process, let reason) where stranger.provenRank == process.rank:
-                    declined = (process, reason)
-                    return nil
-                default: throw ByteError("a message that is not for this moment")
-                }
-            }
-        } catch {
-            link.send(
-                .refusal(LaunchError(.argument, "rank 0 did not understand: \(error.description)")))
-            turnAway(link, error.description)
-            return nil
-        }
-        if let failure = link.tlsFailure {
-            tlsRefusal = tlsRefusal ?? failure.message
-            turnAway(link, failure.message)
-        } else if let ending = link.ending {
-            turnAway(link, "\(ending) before it said who it is")
-        } else if stranger.deadline.hasPassed {
-            link.refuseInClear(
-                .refusal(
-                    LaunchError(
-                        .certificate,
-                        "rank 0 speaks TLS and this process does not: give all processes of the job cluster.tls, or none"
-                    )))
-            let time = secondsText(nanoseconds: settings.handshake.nanoseconds)
-            turnAway(link, "it did not say who it is within \(time)")
-        } else {
-            strangers.append(stranger)
-        }
-        return nil
-    }
-
-    /// Checks a stranger's proof and gives our own, or turns it away.
-    private func prove(
-        _ rank: Int, _ nonce: [UInt8], _ proof: [UInt8], _ stranger: Stranger
-    ) -> Bool {
-        let challenge = Challenge(
-            purpose: .control, rank: UInt32(rank), callerNonce: nonce,
-            listenerNonce: stranger.nonce, channelBinding: stranger.link.channelBinding)
-        let link = stranger.link
-        guard challenge.isProven(proof, by: .caller, key: secret.bytes) else {
-            impostors += 1
-            let why = "it says it is rank \(rank) but does not know \(secret)"
-            // The first stranger is logged in any case.
-            if impostors == 1 && turnedAway > 0 {
-                settings.log("rendezvous: \(link.peer): \(why)")
-            }
-            link.send(
-                .refusal(
-                    LaunchError(.secret, "rank 0 has another job secret, from \(secret.origin)")))
-            turnAway(link, why)
-            return false
-        }
-        link.send(.listenerProof(challenge.proof(by: .listener, key: secret.bytes)))
-        link.payloadLimit = ControlLimits.joinPayloadBytes
-        return true
+    /// A process of an earlier job that was at this port: its job is over.
+    private func sendBack(_ link: ControlLink) {
+        link.send(
+            .refusal(LaunchError(.peerLost, "rank 0 of this job is gone; another job begins here")))
     }
 
     private func admit(_ join: JoinRequest, _ link: ControlLink) throws(LaunchError) {
@@ -305,11 +206,11 @@ final class RendezvousHost {
             guard let process = departed[rank] else { continue }
             error.message += "; \(process.name) had joined but went away"
         }
-        if impostors > 0 {
+        if strangers.impostors > 0 {
             error.message +=
-                "; \(impostors) connections did not know \(secret): all processes need the same"
+                "; \(strangers.impostors) connections did not know \(secret): all processes need the same"
         }
-        if let tlsRefusal { error.message += "; TLS refused a connection: \(tlsRefusal)" }
+        if let tlsRefusal = strangers.tlsRefusal { error.message += "; TLS refused a connection: \(tlsRefusal)" }
         return error
     }
 
@@ -319,24 +220,14 @@ final class RendezvousHost {
         var told = Set(refused.map(\.process.rank))
         for guest in guests { if let guest { told.insert(guest.process.rank) } }
         let linger = Deadline.after(error.code == .timeout ? .zero : settings.refusalLinger)
-        if let (process, _) = declined { told.insert(process.rank) }
+        if let declined { told.insert(declined.rank) }
+        for caller in callers { tell(error, caller, &told) }
         while told.count < request.worldSize - 1 && !linger.hasPassed {
             var items = [pollfd(fd: listener.number, events: Int16(POLLIN), revents: 0)]
-            items += strangers.map(\.link.pollItem)
+            items += strangers.pollItems
             ControlSocket.wait(&items, count: items.count, until: linger)
-            try? takeCallers(listener, until: linger)
-            let present = strangers
-            strangers = []
-            for stranger in present {
-                guard let join = hear(stranger) else {
-                    if let (process, _) = declined { told.insert(process.rank) }
-                    continue
-                }
-                stranger.link.send(.refusal(error))
-                refused.append(
-                    Guest(link: stranger.link, process: join.process, identity: join.identity))
-                told.insert(join.process.rank)
-            }
+            try? strangers.takeCallers(listener, until: linger)
+            for caller in strangers.hear() { tell(error, caller, &told) }
         }
         ControlLink.drain(
             (guests.compactMap { $0 } + refused).map(\.link), until: .after(.seconds(1)))
@@ -344,22 +235,15 @@ final class RendezvousHost {
         refused = []
     }
 
-    /// Drops a connection; the first is logged, the rest counted.
-    private func turnAway(_ link: ControlLink, _ why: String) {
-        turnedAway += 1
-        guard turnedAway == 1 else { return }
-        settings.log("rendezvous: turned away \(link.peer): \(why); waiting on for the job's ranks")
-    }
-
-    private func reportTurnedAway() {
-        guard turnedAway > 1 else { return }
-        settings.log("rendezvous: turned away \(turnedAway) connections in all")
-    }
-}
-
-extension ControlMessage {
-    fileprivate var isOptional: Bool {
-        if case .unknownOptional = self { return true }
-        return false
+    private func tell(_ error: LaunchError, _ caller: Strangers.Caller, _ told: inout Set<Int>) {
+        switch caller.wish {
+        case .join(let join):
+            caller.link.send(.refusal(error))
+            refused.append(
+                Guest(link: caller.link, process: join.process, identity: join.identity))
+            told.insert(join.process.rank)
+        case .decline(let process, _): told.insert(process.rank)
+        case .rejoin: sendBack(caller.link)
+        }
     }
 }
