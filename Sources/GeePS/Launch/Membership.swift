@@ -28,10 +28,9 @@ public struct ControlSettings: Sendable {
     /// Where rank 0 listens when the address that the others connect to is none of its machine's, as that of a
     /// cluster's service is; nil: nowhere.
     public var interface: String?
-    /// Whether a process whose control connection was lost is known to be gone: nobody listens where it did. Waits a
-    /// fraction of a second at most; false where that cannot be told.
+    /// Whether a process whose control connection was lost is known to be gone: nobody listens where it did.
     ///
-    /// Nil: a lost connection is a lost process.
+    /// Waits a fraction of a second at most; false where that cannot be told. Nil: a lost connection is a lost process.
     var isGone: (@Sendable (ProcessDescription) -> Bool)?
     /// Takes a line about something odd that is no error: a stranger at the port.
     public var log: @Sendable (String) -> Void

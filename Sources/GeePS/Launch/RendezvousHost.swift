@@ -208,7 +208,8 @@ final class RendezvousHost {
         }
         if strangers.impostors > 0 {
             error.message +=
-                "; \(strangers.impostors) connections did not know \(secret): all processes need the same"
+                "; \(strangers.impostors) connections did not know \(secret): all processes need "
+                + "the same"
         }
         if let tlsRefusal = strangers.tlsRefusal { error.message += "; TLS refused a connection: \(tlsRefusal)" }
         return error
