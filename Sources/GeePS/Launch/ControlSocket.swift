@@ -10,36 +10,6 @@ final class Descriptor: Sendable {
     deinit { close(number) }
 }
 
-/// Where rank 0 is met: "node1:9000", "127.0.0.1:9000" or "[::1]:9000".
-struct ControlAddress: Hashable, Sendable, CustomStringConvertible {
-    let host: String
-    let port: UInt16
-
-    init(parsing text: String) throws(LaunchError) {
-        let colon = text.lastIndex(of: ":")
-        let hostPart = colon.map { text[..<$0] } ?? ""
-        let isBracketed = hostPart.hasPrefix("[") && hostPart.hasSuffix("]")
-        let host = isBracketed ? hostPart.dropFirst().dropLast() : hostPart
-        guard let colon, !host.isEmpty, isBracketed || !host.contains(":"),
-            let port = UInt16(text[text.index(after: colon)...])
-        else {
-            throw LaunchError(
-                .address,
-                "the address of rank 0 is \"\(text)\", expected host:port such as node1:9000")
-        }
-        self.init(host: String(host), port: port)
-    }
-
-    init(host: String, port: UInt16) {
-        self.host = host
-        self.port = port
-    }
-
-    var description: String {
-        host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
-    }
-}
-
 /// Why a socket call failed, in the system's words.
 func systemText(_ code: Int32) -> String { String(cString: strerror(code)) }
 
@@ -305,29 +275,4 @@ private func resolve(_ address: ControlAddress) throws(LaunchError) -> [Candidat
         next = entry.pointee.ai_next
     }
     return candidates
-}
-
-/// Wakes a thread that waits in `poll`.
-final class WakePipe: Sendable {
-    private let reader: Descriptor
-    private let writer: Descriptor
-
-    init() throws(LaunchError) { (reader, writer) = try ControlSocket.pair() }
-
-    /// What to poll for reading.
-    var descriptor: Int32 { reader.number }
-
-    /// Ends the present or the next wait.
-    ///
-    /// A full pipe has woken already.
-    func ring() {
-        var byte: UInt8 = 1
-        send(writer.number, &byte, 1, Int32(MSG_NOSIGNAL))
-    }
-
-    /// Forgets past rings.
-    func clear() {
-        var bytes = (UInt64(0), UInt64(0))
-        while recv(reader.number, &bytes, 16, 0) > 0 {}
-    }
 }

@@ -208,10 +208,12 @@ final class RendezvousHost {
         }
         if strangers.impostors > 0 {
             error.message +=
-                "; \(strangers.impostors) connections did not know \(secret): all processes need "
-                + "the same"
+                "; \(strangers.impostors) connections did not know \(secret): all processes "
+                + "need the same"
         }
-        if let tlsRefusal = strangers.tlsRefusal { error.message += "; TLS refused a connection: \(tlsRefusal)" }
+        if let refusal = strangers.tlsRefusal {
+            error.message += "; TLS refused a connection: \(refusal)"
+        }
         return error
     }
 
