@@ -6,7 +6,7 @@ import GeePSServer
 import Synchronization
 
 /// Where a run goes on.
-struct ResumePoint: Sendable {
+struct FoundCheckpoint: Sendable {
     /// The checkpoint.
     var path: String
     /// Clocks completed, counted with this job's workers and batches.
@@ -25,10 +25,10 @@ final class ResumeSearch: @unchecked Sendable {
     private let samplesPerClock: Int
     private let isLengthInEpochs: Bool
     private let log: @Sendable (String) -> Void
-    private let found = Mutex<ResumePoint?>(nil)
+    private let found = Mutex<FoundCheckpoint?>(nil)
 
     /// What was found; nil before the search and where training starts from the beginning.
-    var point: ResumePoint? { found.withLock { $0 } }
+    var point: FoundCheckpoint? { found.withLock { $0 } }
 
     /// - Parameter samplesPerClock: of all workers together.
     init(
@@ -92,7 +92,7 @@ final class ResumeSearch: @unchecked Sendable {
     }
 
     private func read(_ path: String, _ membership: Membership) -> (
-        ResumePoint?, ShardReader?, CheckpointError?
+        FoundCheckpoint?, ShardReader?, CheckpointError?
     ) {
         do throws(CheckpointError) {
             let checkpoint = try Checkpoint(path: path)
@@ -102,7 +102,7 @@ final class ResumeSearch: @unchecked Sendable {
             let reader = try ShardReader(checkpoint)
             try reader.check(tables: tables, stateNames: stateNames)
             let record = try self.record(checkpoint, membership)
-            let point = ResumePoint(path: path, tick: try tick(of: manifest), record: record)
+            let point = FoundCheckpoint(path: path, tick: try tick(of: manifest), record: record)
             return (point, reader, nil)
         } catch {
             return (nil, nil, error)

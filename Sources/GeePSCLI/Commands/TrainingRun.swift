@@ -22,7 +22,7 @@ struct TrainingRun {
     let progress: ProgressReporter
     let timeline: Timeline?
     /// Where the run goes on; nil at its beginning.
-    let resumed: ResumePoint?
+    let resumed: FoundCheckpoint?
 
     /// Samples of a clock, of each worker.
     private var samplesPerStep: Int { network.batchSize * job.batchesPerClock }
