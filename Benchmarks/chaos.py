@@ -5,8 +5,8 @@
 
 Each run trains with 1 to 4 workers and a checkpoint every few clocks, so that many kills come while one is being
 written. It is killed one to four times: a worker, or the whole job, which is then started again by hand; sometimes it
-is stopped by SIGTERM instead. With --reset-every-ms nobody is killed: all connections of rows are reset so often, over
-TCP, by `ss -K` (root). Prints a line a run and ends with code 1 if any differs.
+is stopped by SIGTERM instead. With --reset-every-ms nobody is killed: all connections, of rows and to rank 0, are reset
+so often, over TCP, by `ss -K` (root). Prints a line a run and ends with code 1 if any differs.
 `--output` keeps what each run was and how it ended, added to what the file has.
 """
 
@@ -93,7 +93,7 @@ def chaos(geeps, folder, number, rng, expected, record):
 
 
 def lane_ports(pids):
-    """The TCP ports that the processes listen on; while training these are the ports of lanes."""
+    """The TCP ports that the processes listen on; while training these are the ports of lanes, and rank 0's."""
     sockets = set()
     for pid in pids:
         try:
@@ -120,7 +120,7 @@ def reset_lanes(pids):
     return len(subprocess.run(command, capture_output=True, check=True).stdout.splitlines())
 
 
-def storm(geeps, folder, number, milliseconds, rng, expected):
+def storm(geeps, folder, number, milliseconds, rng, expected, record):
     workers = rng.randint(2, 4)
     out = os.path.join(folder, f"run{number}")
     process = start(geeps, os.path.join(folder, "job.yaml"), out, workers, ["--set", "cluster.transport=tcp"])
@@ -131,6 +131,7 @@ def storm(geeps, folder, number, milliseconds, rng, expected):
         resets += reset_lanes(ranks) if len(ranks) == workers else 0
     found = digest(out + "/model.safetensors") if process.returncode == 0 else f"code {process.returncode}"
     good = found == expected[workers]
+    record.append({"run": number, "workers": workers, "reset_every_ms": milliseconds, "resets": resets, "found": found, "same": good})
     print(f"run {number:3}  {workers} workers  {resets:4} resets  {found}  {'same' if good else 'DIFFERENT'}", flush=True)
     if good:
         shutil.rmtree(out)
@@ -155,7 +156,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--output")
     parser.add_argument("--geeps", default=".build/release/geeps")
     parser.add_argument("--reset-every-ms", type=float, help="reset connections instead of killing processes")
@@ -173,7 +174,7 @@ def main():
     results, record = [], []
     for number in range(arguments.runs):
         if arguments.reset_every_ms:
-            results.append(storm(arguments.geeps, folder, number, arguments.reset_every_ms, rng, expected))
+            results.append(storm(arguments.geeps, folder, number, arguments.reset_every_ms, rng, expected, record))
         else:
             results.append(chaos(arguments.geeps, folder, number, rng, expected, record))
     if arguments.output:

@@ -273,12 +273,13 @@ final class Breaker: Sendable {
         self.init(ports: Set(ports), every: pause)
     }
 
-    init(ports: Set<UInt16>, every pause: Duration) {
+    /// Breaks connections that were accepted at `ports`, at most so many.
+    init(ports: Set<UInt16>, every pause: Duration, atMost most: Int = .max) {
         self.ports = ports
         let microseconds = UInt64(pause.components.attoseconds / 1_000_000_000_000)
         let running = DedicatedThread(name: "breaker") { [self] in
             var random = SplitMix64(state: 7)
-            while !isStopped.value {
+            while !isStopped.value, broken < most {
                 // From nothing to twice the pause: the last lane that is open must have a chance.
                 usleep(UInt32(random.next() % (2 * microseconds)))
                 breakOne(&random)
