@@ -49,42 +49,51 @@ enum ControlSocket {
     ) throws(LaunchError) -> Descriptor {
         var failure = "the name has no address"
         for candidate in try resolve(address) {
-            let number = socket(candidate.family, streamType, 0)
-            guard number >= 0 else { throw LaunchError(.system, systemText(errno)) }
-            let descriptor = Descriptor(number)
-            let code = connectionError(candidate, number, deadline)
-            if code == 0 {
-                setNoDelay(number)
+            switch try connect(to: candidate, deadline: deadline) {
+            case .success(let descriptor):
+                setNoDelay(descriptor.number)
                 return descriptor
+            case .failure(let error): failure = systemText(error.code)
             }
-            failure = systemText(code)
         }
         throw LaunchError(.address, failure)
     }
 
-    /// Whether all that can be reached of `address` refuses connections: nobody listens there, and nobody has gone
-    /// away with the machine.
-    static func isRefused(at address: ControlAddress, deadline: Deadline) -> Bool {
-        guard let candidates = try? resolve(address), !candidates.isEmpty else { return false }
-        return candidates.allSatisfy { candidate in
-            let number = socket(candidate.family, streamType, 0)
-            guard number >= 0 else { return false }
-            let descriptor = Descriptor(number)
-            return withExtendedLifetime(descriptor) {
-                connectionError(candidate, number, deadline) == ECONNREFUSED
+    /// Whether a connection can be made within `deadline`, or is refused by the host itself.
+    static func isReachable(_ address: ControlAddress, deadline: Deadline) -> Bool {
+        let candidates = (try? resolve(address)) ?? []
+        return candidates.contains { candidate in
+            switch try? connect(to: candidate, deadline: deadline) {
+            case .success: true
+            case .failure(let error): error.code == ECONNREFUSED
+            case nil: false
             }
         }
     }
 
-    /// Zero once the socket is connected; otherwise why it is not.
-    private static func connectionError(
-        _ candidate: Candidate, _ number: Int32, _ deadline: Deadline
-    ) -> Int32 {
-        if candidate.withAddress({ Glibc.connect(number, $0, $1) }) == 0 { return 0 }
-        guard errno == EINPROGRESS else { return errno }
+    /// Whether all that can be reached of `address` refuses connections: the host is there, and nobody listens.
+    static func isRefused(at address: ControlAddress, deadline: Deadline) -> Bool {
+        let candidates = (try? resolve(address)) ?? []
+        return !candidates.isEmpty
+            && candidates.allSatisfy { candidate in
+                guard case .failure(let error) = try? connect(to: candidate, deadline: deadline)
+                else { return false }
+                return error.code == ECONNREFUSED
+            }
+    }
+
+    private static func connect(
+        to candidate: Candidate, deadline: Deadline
+    ) throws(LaunchError) -> Result<Descriptor, Failure> {
+        let number = socket(candidate.family, streamType, 0)
+        guard number >= 0 else { throw LaunchError(.system, systemText(errno)) }
+        let descriptor = Descriptor(number)
+        let status = candidate.withAddress { Glibc.connect(number, $0, $1) }
+        if status != 0 && errno != EINPROGRESS { return .failure(Failure(code: errno)) }
         var item = pollfd(fd: number, events: Int16(POLLOUT), revents: 0)
         wait(&item, count: 1, until: deadline)
-        return item.revents == 0 ? ETIMEDOUT : pendingError(of: number)
+        let code = item.revents == 0 ? ETIMEDOUT : pendingError(of: number)
+        return code == 0 ? .success(descriptor) : .failure(Failure(code: code))
     }
 
     /// The numeric address of this machine from which `address` is reached; nothing is sent.

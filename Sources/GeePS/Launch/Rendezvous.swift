@@ -38,6 +38,14 @@ public enum Rendezvous {
             : try enter(request, place, timeout, deadline, settings)
     }
 
+    /// Whether the network leads to the host of `address`: somebody listens there, or the host says that nobody does.
+    ///
+    /// Nothing is sent but what opens a connection. The look-up of a name may take longer than `patience`.
+    public static func isReachable(_ address: String, within patience: Duration) -> Bool {
+        guard let place = try? ControlAddress(parsing: address) else { return false }
+        return ControlSocket.isReachable(place, deadline: .after(patience))
+    }
+
     /// Tells the others that this process cannot take part, in place of `join`: a wrong file here is no
     /// reason for them to wait until their patience ends.
     ///

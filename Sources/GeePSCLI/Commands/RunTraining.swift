@@ -128,7 +128,9 @@ func runTraining(
         throw preempted(stopped, job, launch, signals?.signal, progress)
     } catch {
         let end = endAfterFailure(error, node: node, rank: launch.rank)
-        throw job.requeued(end, launch: launch, environment: processEnvironment())
+        let environment = processEnvironment()
+        WayBack(for: launch, environment: environment)?.wait { signals?.signal != nil }
+        throw job.requeued(end, launch: launch, environment: environment)
     }
 }
 
