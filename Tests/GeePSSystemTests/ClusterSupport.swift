@@ -51,14 +51,14 @@ final class SlurmCluster {
 
     deinit { _ = try? Self.run(["stop", folder.url.path()]) }
 
-    /// Cuts a host off from all others, or lets it back.
+    /// Cuts a host off from all others, or lets it back: at the switch, where the host itself notices nothing.
     func cutOff(_ host: Int, _ isCut: Bool = true) throws {
         let tag = folder.url.path().trimmingCharacters(in: ["/"]).suffix(6)
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = [
-            "ip", "-n", "\(tag)-n\(host)", "link", "set", "eth0", isCut ? "down" : "up",
-        ]
+        process.arguments =
+            ["ip", "link", "set", "\(tag)-n\(host)"]
+            + (isCut ? ["nomaster"] : ["master", "br\(tag)"])
         try process.run()
         process.waitUntilExit()
         try #require(process.terminationStatus == 0)

@@ -23,7 +23,7 @@ extension SystemTests {
                 let secret = try job.folder.write("secret", "a secret for four hosts\n")
                 chmod(secret, 0o600)
                 let script = try job.folder.write(
-                    "job.sh", "#!/bin/bash\nsrun --kill-on-bad-exit \"$@\"\ncode=$?\n\(end)\n")
+                    "job.sh", "#!/bin/bash\nsrun --kill-on-bad-exit=0 \"$@\"\ncode=$?\n\(end)\n")
                 let command = [
                     "sbatch", "--parsable", "-N4", "--ntasks-per-node=1", "--requeue",
                     "--open-mode=append", "-o", job.folder.path("log"), script,
@@ -47,12 +47,14 @@ extension SystemTests {
 
             var log: String { job.folder.text("log") }
 
-            /// What Slurm says of the job: "JobState", "Restarts".
-            func value(_ key: String) throws -> String {
+            /// What Slurm says of the job: its state, how often it was put back, and its code.
+            func state() throws -> (name: String, restarts: String, code: String) {
                 let text = try cluster.output(of: ["scontrol", "-o", "show", "job", number])
-                return text.split(whereSeparator: \.isWhitespace)
-                    .first { $0.hasPrefix(key + "=") }
-                    .map { String($0.dropFirst(key.count + 1)) } ?? ""
+                let words = text.split(whereSeparator: \.isWhitespace)
+                let values = ["JobState=", "Restarts=", "ExitCode="].map { key in
+                    words.first { $0.hasPrefix(key) }.map { String($0.dropFirst(key.count)) } ?? ""
+                }
+                return (values[0], values[1], values[2])
             }
 
             /// Waits until `condition` holds, at most four minutes, which other tests at work may make it take.
@@ -76,20 +78,30 @@ extension SystemTests {
 
             /// Waits for the end, which must be a good one after one restart, with the weights `expected`.
             func endsWell(_ expected: Data) async throws {
+                let isPutBack = try await wait { try state().restarts == "1" }
+                try #require(isPutBack, "\(log)")
+                try await startAgain()
                 let ended = try await wait {
-                    let state = try value("JobState")
-                    if state == "PENDING" {
-                        // Slurm lets a job wait for two minutes before it starts again; tests do not.
-                        _ = try cluster.output(of: [
-                            "scontrol", "update", "JobId=\(number)", "StartTime=now",
-                        ])
-                    }
-                    return ["COMPLETED", "FAILED", "CANCELLED"].contains(state)
+                    ["COMPLETED", "FAILED", "CANCELLED"].contains(try state().name)
                 }
-                let state = try (value("JobState"), value("Restarts"), value("ExitCode"))
-                try #require(ended && state == ("COMPLETED", "1", "0:0"), "\(state)\n\(log)")
+                let end = try state()
+                try #require(ended && end == ("COMPLETED", "1", "0:0"), "\(end)\n\(log)")
                 #expect(log.contains("resuming from"), "\(log)")
                 #expect(try job.model("slurm") == expected)
+            }
+
+            /// Ends the two minutes that Slurm lets a job wait before it starts again.
+            ///
+            /// Not within the second in which its hosts have ended the first try: they would refuse the second ("Job
+            /// credential revoked").
+            private func startAgain() async throws {
+                let isWaiting = try await wait { try state().name == "PENDING" }
+                try #require(isWaiting, "\(log)")
+                try await Task.sleep(for: .seconds(2))
+                let answer = try cluster.output(of: [
+                    "scontrol", "update", "JobId=\(number)", "StartTime=now",
+                ])
+                try #require(answer.isEmpty, "\(answer)")
             }
         }
 
@@ -100,7 +112,7 @@ extension SystemTests {
 
         @Test(arguments: ends) func aJobThatIsStoppedGoesOn(end: String) async throws {
             let job = try SmallJob(workers: 4, steps: 2500)
-            let undisturbed = try await job.start("undisturbed").wait()
+            let undisturbed = try await job.start("undisturbed", timeout: .seconds(240)).wait()
             try #require(undisturbed.isSuccess, "\(undisturbed)")
             let batch = try await BatchJob(job, end: end)
             try #require(try await batch.hasTrained(), "\(batch.log)")
@@ -108,6 +120,22 @@ extension SystemTests {
             _ = try batch.cluster.output(of: ["scancel", "--signal=TERM", batch.number])
             try await batch.endsWell(job.model("undisturbed"))
             #expect(batch.log.contains("stopped by SIGTERM"), "\(batch.log)")
+        }
+
+        /// For longer than Slurm's daemon on that host tries to tell how its task has ended, and than Slurm's controller
+        /// tries to reach it; shorter than Slurm waits before it gives the host up.
+        @Test func aJobWhoseHostWasCutOffGoesOn() async throws {
+            let job = try SmallJob(workers: 4, steps: 2500)
+            let undisturbed = try await job.start("undisturbed", timeout: .seconds(240)).wait()
+            try #require(undisturbed.isSuccess, "\(undisturbed)")
+            let batch = try await BatchJob(job, end: "exit $code")
+            try #require(try await batch.hasTrained(), "\(batch.log)")
+            try batch.cluster.cutOff(3)
+            try await Task.sleep(for: .seconds(30))
+            #expect(try batch.state().name == "RUNNING", "\(batch.log)")
+            try batch.cluster.cutOff(3, false)
+            try await batch.endsWell(job.model("undisturbed"))
+            #expect(batch.log.contains("rank 2 (n3, pid"), "\(batch.log)")
         }
     }
 }
