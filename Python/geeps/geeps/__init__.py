@@ -40,6 +40,7 @@ def attach(
     overlap: bool | None = None,
     join_timeout: float = 60.0,
     wait_timeout: float = 300.0,
+    reconnect_timeout: float = 10.0,
     transport: str = "auto",
     interface: str | None = None,
     tls: Mapping[str, str] | None = None,
@@ -66,6 +67,7 @@ def attach(
             between ``backward`` and ``step``. None: as the first iteration, in which they do not, had no use for that.
         join_timeout: seconds to wait for the other processes.
         wait_timeout: seconds after which a step that waits for others fails.
+        reconnect_timeout: seconds that a lost connection between two live processes may take to be made anew.
         transport: how processes exchange rows: auto, shm, unix, tcp or ucx.
         interface: address of this machine that other machines reach; by default the one that leads to rank 0.
         tls: PEM files by "certificate", "key" and "ca": what leaves this machine is then encrypted, and all processes
@@ -84,6 +86,7 @@ def attach(
         "world_size": place.world_size,
         "join_timeout": join_timeout,
         "wait_timeout": wait_timeout,
+        "reconnect_timeout": reconnect_timeout,
         "transport": transport,
         "memory": memory,
         "staleness": staleness,

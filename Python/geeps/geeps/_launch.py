@@ -110,17 +110,27 @@ def _geeps(environment: Mapping[str, str]) -> Place | None:
 def _torchrun(environment: Mapping[str, str]) -> Place | None:
     if "RANK" not in environment or "WORLD_SIZE" not in environment:
         return None
-    port = _number(environment, "MASTER_PORT") if "MASTER_PORT" in environment else None
-    # torchrun's agent serves a store there; with other launchers the port is torch.distributed's to take.
+    # torchrun's agent serves a store there.
     has_store = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    port = None if has_store else _port_after_master(environment)
     return Place(
         _number(environment, "RANK"),
         _number(environment, "WORLD_SIZE", 1),
-        None if has_store or port is None else f"{_master(environment)}:{port + 1}",
+        None if port is None else f"{_master(environment)}:{port}",
         "torchrun",
         _master(environment),
-        port if has_store else None,
+        _number(environment, "MASTER_PORT") if has_store else None,
     )
+
+
+def _port_after_master(environment: Mapping[str, str]) -> int | None:
+    """MASTER_PORT itself is torch.distributed's, which a script may start before or after it attaches."""
+    if "MASTER_PORT" not in environment:
+        return None
+    port = _number(environment, "MASTER_PORT")
+    if port >= 65535:
+        raise ArgumentError(f"MASTER_PORT is {port}, which leaves no port after it; set GEEPS_RENDEZVOUS")
+    return port + 1
 
 
 def _open_mpi(environment: Mapping[str, str]) -> Place | None:
@@ -153,11 +163,11 @@ def _slurm(environment: Mapping[str, str]) -> Place | None:
     size = next((name for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS") if name in environment), "SLURM_NTASKS")
     hosts = expand_hosts(environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", "")))
     master = environment.get("MASTER_ADDR", hosts[0] if hosts else "127.0.0.1")
-    port = 15000 + int(environment.get("SLURM_JOB_ID", "0")[-4:])
+    port = _port_after_master(environment) or 15000 + int(environment.get("SLURM_JOB_ID", "0")[-4:])
     return Place(
         _number(environment, "SLURM_PROCID"),
         _number(environment, size, 1),
-        f"{master}:{environment.get('MASTER_PORT', port)}",
+        f"{master}:{port}",
         "Slurm",
         master,
     )
@@ -199,7 +209,7 @@ def _indexed_job(environment: Mapping[str, str]) -> Place | None:
             f"GEEPS_RENDEZVOUS is not set but GEEPS_WORLD_SIZE is {world_size}: it says where rank 0 listens, such as "
             "job-0.service:29500"
         )
-    port = environment.get("MASTER_PORT", _DEFAULT_PORT)
+    port = _port_after_master(environment) or _DEFAULT_PORT
     return Place(
         _number(environment, "JOB_COMPLETION_INDEX"),
         world_size,
@@ -211,7 +221,7 @@ def _indexed_job(environment: Mapping[str, str]) -> Place | None:
 
 def _by_hash(environment: Mapping[str, str], rank: int, size: int, source: str, job: str) -> Place:
     # No address travels with mpirun; two jobs of one machine should still not meet.
-    port = environment.get("MASTER_PORT") or str(15000 + sum(ord(c) * (i + 1) for i, c in enumerate(job)) % 10000)
+    port = _port_after_master(environment) or (15000 + sum(ord(c) * (i + 1) for i, c in enumerate(job)) % 10000)
     return Place(rank, size, f"{_master(environment)}:{port}", source, _master(environment))
 
 

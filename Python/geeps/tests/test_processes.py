@@ -191,3 +191,37 @@ def test_different_optimizers_are_refused_with_both() -> None:
         _, error = process.communicate(timeout=120)
         assert process.returncode == 1
         assert "Disagreement" in error and "momentum: 0.8" in error and "momentum: 0.9" in error
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"RANK": "{rank}", "WORLD_SIZE": "2"},
+        {"OMPI_COMM_WORLD_RANK": "{rank}", "OMPI_COMM_WORLD_SIZE": "2"},
+        {"SLURM_PROCID": "{rank}", "SLURM_NTASKS": "2", "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "127.0.0.1"},
+    ],
+    ids=["torchrun without a store", "mpirun", "srun"],
+)
+def test_torch_distributed_has_a_port_of_its_own(variables: dict[str, str], order: str) -> None:
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [
+        start("beside_worker.py", order, str(rank), "2", **{k: v.format(rank=rank) for k, v in variables.items()}, **group)
+        for rank in range(2)
+    ]
+    results = finish(processes)
+    assert [code for code, _, _ in results] == [0, 0], results
+    assert all("sum of ranks 1" in out for _, out, _ in results)
+
+
+def test_lost_connections_change_no_bit() -> None:
+    def run(way: str) -> list[list[str]]:
+        place = {"GEEPS_WORLD_SIZE": "2", "GEEPS_RENDEZVOUS": f"127.0.0.1:{free_port()}"}
+        results = finish([start("lost_worker.py", way, GEEPS_RANK=str(rank), **place) for rank in range(2)])
+        assert [code for code, _, _ in results] == [0, 0], results
+        return [out.split() for _, out, _ in results]
+
+    calm, lossy = run("calm"), run("lossy")
+    assert len({words[1] for words in calm + lossy}) == 1
+    assert [words[3] for words in calm] == ["0", "0"]
+    assert sum(int(words[3]) for words in lossy) >= 5
