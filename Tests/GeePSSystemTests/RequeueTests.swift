@@ -76,16 +76,21 @@ extension SystemTests {
                 }
             }
 
-            /// Waits for the end, which must be a good one after one restart, with the weights `expected`.
+            /// Waits for the end, which must be a good one after a restart, with the weights `expected`.
+            ///
+            /// On a machine that starves a rank for five seconds the job may be put back more than once.
             func endsWell(_ expected: Data) async throws {
-                let isPutBack = try await wait { try state().restarts == "1" }
+                let isPutBack = try await wait { (Int(try state().restarts) ?? 0) > 0 }
                 try #require(isPutBack, "\(log)")
-                try await startAgain()
-                let ended = try await wait {
-                    ["COMPLETED", "FAILED", "CANCELLED"].contains(try state().name)
+                var end = try state()
+                let deadline = ContinuousClock.now + .seconds(240)
+                while !["COMPLETED", "FAILED", "CANCELLED"].contains(end.name) {
+                    try #require(ContinuousClock.now < deadline, "\(end)\n\(log)")
+                    if end.name == "PENDING" { try await startAgain() }
+                    try await Task.sleep(for: .milliseconds(100))
+                    end = try state()
                 }
-                let end = try state()
-                try #require(ended && end == ("COMPLETED", "1", "0:0"), "\(end)\n\(log)")
+                try #require(end.name == "COMPLETED" && end.code == "0:0", "\(end)\n\(log)")
                 #expect(log.contains("resuming from"), "\(log)")
                 #expect(try job.model("slurm") == expected)
             }
@@ -95,13 +100,11 @@ extension SystemTests {
             /// Not within the second in which its hosts have ended the first try: they would refuse the second ("Job
             /// credential revoked").
             private func startAgain() async throws {
-                let isWaiting = try await wait { try state().name == "PENDING" }
-                try #require(isWaiting, "\(log)")
                 try await Task.sleep(for: .seconds(2))
-                let answer = try cluster.output(of: [
+                // Refused where the job has started meanwhile.
+                _ = try cluster.output(of: [
                     "scontrol", "update", "JobId=\(number)", "StartTime=now",
                 ])
-                try #require(answer.isEmpty, "\(answer)")
             }
         }
 
