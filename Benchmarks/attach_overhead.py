@@ -2,11 +2,17 @@
 
 $ make library && PYTHONPATH=Python/geeps GEEPS_LIBRARY=.build-library/libgeeps.so .oracles/bin/python Benchmarks/attach_overhead.py
 
-Prints a line for each case; the difference of the fastest steps is the cost, since everything else that runs on the
-machine adds to both.
+Prints a line for each case and run; the difference of the fastest steps is the cost, since everything else that runs on
+the machine adds to both. `--output FILE` keeps every step's time.
 """
 
+import argparse
+import datetime
+import json
+import os
+import platform
 import statistics
+import subprocess
 import time
 
 import geeps
@@ -35,28 +41,58 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor) ->
     return time.perf_counter() - start
 
 
+def measure(width: int, layers: int, batch: int, memory: str, pairs: int) -> list[list[float]]:
+    """Milliseconds of steps, plain and attached."""
+    x = torch.randn(batch, width)
+    plain, attached = make(width, layers), make(width, layers)
+    theirs = torch.optim.SGD(plain.parameters(), lr=1e-3, momentum=0.9)
+    ours = geeps.attach(attached, torch.optim.SGD(attached.parameters(), lr=1e-3, momentum=0.9), memory=memory)
+    sides = [(plain, theirs), (attached, ours)]
+    times: list[list[float]] = [[], []]
+    for pair in range(pairs + 5):
+        for side in (0, 1) if pair % 2 else (1, 0):
+            seconds = step(*sides[side], x)
+            if pair >= 5:
+                times[side].append(round(1e3 * seconds, 4))
+    ours.close()
+    return times
+
+
 def main() -> None:
-    torch.set_num_threads(1)
-    for name, width, layers, batch, memory, pairs in CASES:
-        x = torch.randn(batch, width)
-        plain, attached = make(width, layers), make(width, layers)
-        theirs = torch.optim.SGD(plain.parameters(), lr=1e-3, momentum=0.9)
-        ours = geeps.attach(attached, torch.optim.SGD(attached.parameters(), lr=1e-3, momentum=0.9), memory=memory)
-        sides = [(plain, theirs), (attached, ours)]
-        times: list[list[float]] = [[], []]
-        for pair in range(pairs + 5):
-            for side in (0, 1) if pair % 2 else (1, 0):
-                seconds = step(*sides[side], x)
-                if pair >= 5:
-                    times[side].append(seconds)
-        best = [1e3 * min(side) for side in times]
-        middle = [1e3 * statistics.median(side) for side in times]
-        print(
-            f"{name}, {memory}: fastest {best[0]:.2f} and {best[1]:.2f} ms ({100 * (best[1] / best[0] - 1):+.1f} %), "
-            f"median {middle[0]:.2f} and {middle[1]:.2f} ms",
-            flush=True,
-        )
-        ours.close()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--output")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    results = []
+    for run in range(arguments.runs):
+        for name, width, layers, batch, memory, pairs in CASES:
+            plain, attached = measure(width, layers, batch, memory, pairs)
+            best, middle = [(fun(plain), fun(attached)) for fun in (min, statistics.median)]
+            shares = [100 * (ours / theirs - 1) for theirs, ours in (best, middle)]
+            print(
+                f"{name}, {memory}: fastest {best[0]:.2f} and {best[1]:.2f} ms ({shares[0]:+.1f} %), "
+                f"median {middle[0]:.2f} and {middle[1]:.2f} ms ({shares[1]:+.1f} %)",
+                flush=True,
+            )
+            results.append({"case": name, "memory": memory, "run": run, "plain_ms": plain, "attached_ms": attached})
+    if arguments.output:
+        write(arguments.output, arguments.threads, results)
+
+
+def write(path: str, threads: int, results: list[dict[str, object]]) -> None:
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+    about = {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "torch": torch.__version__,
+        "torch_threads": threads,
+    }
+    with open(path, "w") as file:
+        rows = ",\n".join(json.dumps(result) for result in results)
+        file.write(f'{{"about": {json.dumps(about)},\n"results": [\n{rows}\n]}}\n')
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ public final class Node: Sendable {
     let worker: Client?
     /// Who is in the job.
     public let membership: Membership
-    /// By keeper: how its rows travel to this worker.
+    /// By keeper: how its rows travel to this worker; empty where they are used in place.
     public let carriers: [String]
     let server: Server
     let configuration: NodeConfiguration
@@ -170,10 +170,13 @@ public final class Node: Sendable {
                     configuration: configuration, processes: membership.processes, key: key,
                     // Weak: the membership's failure handler holds the worker, which holds this.
                     failure: { [weak membership] in membership?.failure })
-                connections = try dialer.connectAll(to: server, deadline: deadline)
+                if !configuration.isInPlace {
+                    connections = try dialer.connectAll(to: server, deadline: deadline)
+                }
                 worker = try makeClient(
                     configuration, device: device, connections: connections,
-                    repair: dialer.repair, firstTick: Tick(restored?.tick ?? 0))
+                    keeperInPlace: server.keeperInPlace, repair: dialer.repair,
+                    firstTick: Tick(restored?.tick ?? 0))
             }
             membership.onFailure { [worker] failure in
                 worker?.fail(AccessError(.peerLost, failure.description))
@@ -198,6 +201,7 @@ public final class Node: Sendable {
             keeperThreads: configuration.keeperThreads)
         keeping.restored = restored
         keeping.tableOptimizers = configuration.tableOptimizers
+        keeping.isInPlace = configuration.isInPlace
         do throws(RowStoreError) {
             return try Server(
                 configuration: keeping,
@@ -216,7 +220,7 @@ public final class Node: Sendable {
 
     private static func makeClient(
         _ configuration: NodeConfiguration, device: any Device, connections: [[any Connection]],
-        repair: LaneRepair, firstTick: Tick
+        keeperInPlace: (any KeeperInPlace)?, repair: LaneRepair, firstTick: Tick
     ) throws(LaunchError) -> Client {
         var working = ClientConfiguration(
             map: configuration.map, rank: configuration.rank,
@@ -224,6 +228,7 @@ public final class Node: Sendable {
             memory: configuration.memory, learningRate: configuration.learningRates)
         working.firstTick = firstTick
         working.repair = repair
+        working.keeperInPlace = keeperInPlace
         working.refreshesReads = configuration.refreshesReads
         do throws(AccessError) {
             return try Client(

@@ -51,6 +51,9 @@ public struct NodeConfiguration: Sendable {
     public var staleness = Staleness.bulkSynchronous
     /// Whether a read gets the newest rows that are there; false, for comparison, those prepared ahead.
     public var refreshesReads = true
+    /// A job of one process, with one keeper, in lock step, whose rows are in host memory and start from initial values:
+    /// they are used and stepped where the keeper has them, without lanes.
+    public var isInPlace = false
     /// How this worker's device memory is managed; nil: everything stays on the device.
     ///
     /// Each worker may have its own.

@@ -90,11 +90,11 @@ public func geeps_update(
         let gradient = try Gradient(
             UnsafeBufferPointer(start: pieces, count: count), of: table.name,
             valueCount: table.valueCount)
-        let update = try accessing { () throws(AccessError) in try node.client.update(batch) }
-        gradient.copy(
-            to: UnsafeMutableBufferPointer(start: update.values, count: update.count),
-            on: job.device)
-        update.finish()
+        try accessing { () throws(AccessError) in
+            try node.client.update(batch, from: gradient.pieces) { room in
+                gradient.copy(to: room, on: job.device)
+            }
+        }
     }
 }
 
@@ -126,7 +126,7 @@ public func geeps_release(_ lease: OpaquePointer!) {
 
 /// The pieces of a gradient, in order.
 private struct Gradient {
-    private let pieces: [geeps_piece]
+    let pieces: [GradientPiece]
 
     /// - Throws: where pieces overlap or do not fit the table.
     init(_ given: UnsafeBufferPointer<geeps_piece>, of name: String, valueCount: Int)
@@ -136,15 +136,18 @@ private struct Gradient {
             throw .argument(
                 "an update of table \(name) has no pieces; a table without an update is left out")
         }
-        let pieces = given.sorted { $0.offset < $1.offset }
+        var pieces: [GradientPiece] = []
+        pieces.reserveCapacity(given.count)
         var end: UInt64 = 0
-        for piece in pieces {
+        for piece in given.sorted(by: { $0.offset < $1.offset }) {
             let (next, overflow) = piece.offset.addingReportingOverflow(piece.count)
-            guard piece.values != nil, piece.offset >= end, !overflow, next <= valueCount else {
+            guard let values = piece.values, piece.offset >= end, !overflow, next <= valueCount
+            else {
                 throw .argument(
                     "a piece of \(piece.count) values at \(piece.offset) of table \(name), which has "
                         + "\(valueCount), with \(end) values before it")
             }
+            pieces.append(GradientPiece(values: values, range: Int(piece.offset)..<Int(next)))
             end = next
         }
         self.pieces = pieces
@@ -156,11 +159,10 @@ private struct Gradient {
         let bytes = MemoryLayout<Float>.stride
         var end = 0
         for piece in pieces {
-            guard let values = piece.values else { continue }
-            let (offset, count) = (Int(piece.offset), Int(piece.count))
-            device.zero(start + end, byteCount: (offset - end) * bytes)
-            device.copy(values, to: start + offset, byteCount: count * bytes)
-            end = offset + count
+            let (first, next) = (piece.range.lowerBound, piece.range.upperBound)
+            device.zero(start + end, byteCount: (first - end) * bytes)
+            device.copy(piece.values, to: start + first, byteCount: (next - first) * bytes)
+            end = next
         }
         device.zero(start + end, byteCount: (target.count - end) * bytes)
     }

@@ -142,6 +142,9 @@ final class Job: @unchecked Sendable {
         let rates = tables.map(\.rates)
         configuration.learningRate = { rates[$0].rate(at: $1) }
         let device = try makeDevice(for: &configuration)
+        configuration.isInPlace =
+            configuration.worldSize == 1 && configuration.keeperCount == 1
+            && configuration.memory == nil && configuration.staleness == .bulkSynchronous
         try device.perform { () throws(ABIError) in
             let joined = try launching { () throws(LaunchError) in
                 try Node.join(configuration, device: device.device)

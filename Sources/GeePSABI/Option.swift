@@ -7,8 +7,8 @@ struct Option {
     let value: String
 
     private static let keys = [
-        "rank", "world_size", "rendezvous", "interface", "keepers", "staleness", "transport",
-        "tls_certificate", "tls_key", "tls_ca", "join_timeout", "wait_timeout",
+        "rank", "world_size", "rendezvous", "interface", "keepers", "keeper_threads", "staleness",
+        "transport", "tls_certificate", "tls_key", "tls_ca", "join_timeout", "wait_timeout",
         "reconnect_timeout", "memory", "budget_bytes", "device", "agreement",
     ]
 
@@ -20,6 +20,7 @@ struct Option {
         case "rank": configuration.rank = try number(0...Limits.workersMaximum - 1)
         case "world_size": configuration.worldSize = try number(1...Limits.workersMaximum)
         case "keepers": configuration.keeperCount = try number(1...Limits.workersMaximum)
+        case "keeper_threads": configuration.keeperThreads = try number(1...64)
         case "rendezvous": configuration.rendezvous = value
         case "interface": configuration.interface = value
         case "agreement": configuration.agreement = value

@@ -54,6 +54,12 @@ final class ApplicationWaits: Sendable {
         return now
     }
 
+    /// It goes on, and what it was inside for does not count.
+    func goOn() {
+        since.store(monotonicNanoseconds(), ordering: .relaxed)
+        activity.store(WorkerStanding.Activity.computing.rawValue, ordering: .relaxed)
+    }
+
     /// Of the time it was inside, it has waited for rows.
     func addRowWait(_ nanoseconds: UInt64, isForInitialValues: Bool) {
         if isForInitialValues {

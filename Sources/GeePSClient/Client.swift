@@ -20,6 +20,8 @@ public struct ClientConfiguration: Sendable {
     public var firstTick = Tick.zero
     /// How lanes whose connection is lost get another; nil: the client then fails.
     public var repair: LaneRepair?
+    /// The job's only keeper, where it is in this process and this is its only worker; there are no lanes then.
+    public var keeperInPlace: (any KeeperInPlace)?
     /// Rows that were prepared ahead are gathered again before they are lent where newer ones have come.
     ///
     /// False lends them as old as they are, as the original did: for comparison.
@@ -67,7 +69,8 @@ public final class Client: Sendable {
         configuration: ClientConfiguration, device: any Device, connections: [[any Connection]]
     ) throws(AccessError) {
         precondition(
-            connections.count == configuration.map.keeperCount,
+            connections.count
+                == (configuration.keeperInPlace == nil ? configuration.map.keeperCount : 0),
             "\(configuration.map.keeperCount) keepers, connections to \(connections.count)")
         self.configuration = configuration
         self.device = device
@@ -204,6 +207,29 @@ public final class Client: Sendable {
         let start = store.application.enter(.update, table: batch.table)
         defer { store.leave(batch.table, needing: nil, since: start, isPlanned: true) }
         return try manager.update(batch, isOverwritten: isOverwritten)
+    }
+
+    /// Takes an update of `batch` whose values the caller has: read before this returns.
+    ///
+    /// Where the keeper is in place and the plan has nothing left of the table, its rows are stepped by it at once,
+    /// without a copy; else `copy` is called for the room that `update` would lend, all of which it writes.
+    ///
+    /// - Parameter pieces: in order and apart.
+    public func update(
+        _ batch: RowBatch, from pieces: [GradientPiece],
+        copy: (UnsafeMutableBufferPointer<Float>) -> Void
+    ) throws(AccessError) {
+        let start = store.application.enter(.update, table: batch.table)
+        var isStepped = false
+        defer {
+            // The optimiser's own time is no wait.
+            if isStepped {
+                store.application.goOn()
+            } else {
+                store.leave(batch.table, needing: nil, since: start, isPlanned: true)
+            }
+        }
+        isStepped = try manager.update(batch, from: pieces, copy: copy)
     }
 
     /// Lends local data: with `fetch` what was kept last, without it anything.

@@ -6,6 +6,8 @@ internal import GeePSMemory
 final class Store: ParameterStore {
     private let tables: [TableCopy]
     private let lanes: [Lane]
+    // Instead of lanes.
+    private let inPlace: StepsInPlace?
     private let firstTick: UInt64
     /// What the application is in.
     let application: ApplicationWaits
@@ -27,7 +29,9 @@ final class Store: ParameterStore {
                         index: table, map: map, device: device,
                         placement: configuration.memory.map {
                             .host(prefersPinned: $0.prefersPinnedHost)
-                        } ?? .device, staleness: configuration.staleness,
+                        } ?? .device,
+                        rowsInPlace: configuration.keeperInPlace?.rows(of: table),
+                        staleness: configuration.staleness,
                         waitTimeout: configuration.waitTimeout, keeperName: { keeperNames[$0] }))
             } catch {
                 throw AccessError(
@@ -36,6 +40,9 @@ final class Store: ParameterStore {
             }
         }
         self.tables = tables
+        inPlace = configuration.keeperInPlace.map {
+            StepsInPlace($0, tables: tables, learningRate: configuration.learningRate)
+        }
         lanes = connections.enumerated().flatMap { keeper, connections in
             connections.enumerated().map { index, connection in
                 Lane(
@@ -61,6 +68,7 @@ final class Store: ParameterStore {
     }
 
     func initialise(_ table: TableIndex, values: UnsafeBufferPointer<Float>) throws(AccessError) {
+        if let inPlace { return inPlace.initialise(table, values: values) }
         try tables[table].initialise(values)
         for lane in lanes { lane.initialise(table: table) }
     }
@@ -135,6 +143,7 @@ final class Store: ParameterStore {
     func waitForAge(of table: TableIndex, atLeast least: Tick, unless stop: StopFlag?)
         throws(AccessError)
     {
+        inPlace?.catchUp(table)
         try tables[table].waitForAge(atLeast: least, unless: stop)
     }
 
@@ -142,7 +151,8 @@ final class Store: ParameterStore {
     func waitForAge(of table: TableIndex, atLeast least: Tick, within bound: Duration)
         throws(AccessError) -> Bool
     {
-        try tables[table].waitForAge(atLeast: least, within: bound)
+        inPlace?.catchUp(table)
+        return try tables[table].waitForAge(atLeast: least, within: bound)
     }
 
     func wakeWaiters() { for table in tables { table.wakeWaiters() } }
@@ -164,14 +174,24 @@ final class Store: ParameterStore {
     func log(of table: TableIndex, tick: Tick, isOverwritten: Bool) throws(AccessError)
         -> UnsafeMutablePointer<Float>
     {
-        try tables[table].log(tick: tick.count, isOverwritten: isOverwritten)
+        inPlace?.catchUp(table)
+        return try tables[table].log(tick: tick.count, isOverwritten: isOverwritten)
     }
 
     func holdRows(of table: TableIndex) { tables[table].holdRows() }
 
     func takeRows(of table: TableIndex) { tables[table].takeRows() }
 
+    var stepsInPlace: Bool { inPlace != nil }
+
+    func canStepInPlace(_ table: TableIndex) -> Bool { inPlace?.canStep(table) ?? false }
+
+    func raiseClock(of table: TableIndex, from pieces: [GradientPiece]) {
+        inPlace?.raiseClock(of: table, from: pieces)
+    }
+
     func raiseClock(of table: TableIndex) {
+        if let inPlace { return inPlace.raiseClock(of: table) }
         let busy = application.noteClock(of: table)
         for lane in lanes { lane.commit(table: table, busyNanoseconds: busy) }
     }

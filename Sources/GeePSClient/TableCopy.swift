@@ -10,7 +10,9 @@ final class TableCopy: @unchecked Sendable {
     let index: TableIndex
     let layout: TableLayout
     private let blocks: [Block]
-    private let cache: SharedBuffer
+    // The rows, and what they are in, unless that is the keeper's own memory.
+    private let floats: UnsafeMutablePointer<Float>
+    private let cache: SharedBuffer?
     private let device: any Device
     private let placement: TablePlacement
     // Managed memory: device work that reads the cached rows; where they are mirrored. Guarded by `rowsLock`.
@@ -53,9 +55,11 @@ final class TableCopy: @unchecked Sendable {
         init(_ memory: SharedBuffer) { self.memory = memory }
     }
 
+    /// - Parameter rowsInPlace: the keeper's own; nil for a copy of them.
     init(
         index: TableIndex, map: ShardMap, device: any Device, placement: TablePlacement,
-        staleness: Staleness, waitTimeout: Duration, keeperName: @escaping @Sendable (Int) -> String
+        rowsInPlace: UnsafeMutablePointer<Float>?, staleness: Staleness, waitTimeout: Duration,
+        keeperName: @escaping @Sendable (Int) -> String
     ) throws(DeviceError) {
         self.index = index
         layout = map.tables[index]
@@ -72,8 +76,15 @@ final class TableCopy: @unchecked Sendable {
         self.placement = placement
         mirrorCopies = .allocate(capacity: blocks.count)
         mirrorCopies.initialize(repeating: 0, count: blocks.count)
-        cache = try placement.allocate(
-            byteCount: layout.byteCount, for: .parameterCache, on: device)
+        let cache =
+            rowsInPlace == nil
+            ? try placement.allocate(
+                byteCount: layout.byteCount, for: .parameterCache, on: device) : nil
+        self.cache = cache
+        guard let floats = rowsInPlace ?? cache?.floats else {
+            preconditionFailure("a table has rows somewhere")
+        }
+        self.floats = floats
         rowsAreRead = placement.isHost ? try device.makeEvent() : nil
         state = State(
             ages: Array(repeating: nil, count: blocks.count),
@@ -92,7 +103,7 @@ final class TableCopy: @unchecked Sendable {
 
     // MARK: Rows
 
-    var rows: UnsafePointer<Float> { UnsafePointer(cache.floats) }
+    var rows: UnsafePointer<Float> { UnsafePointer(floats) }
 
     var freshness: Freshness? {
         signal.withLock {
@@ -103,6 +114,9 @@ final class TableCopy: @unchecked Sendable {
     func withStableRows<R>(_ body: (UnsafePointer<Float>) -> R) -> R {
         rowsLock.withLock { body(rows) }
     }
+
+    /// Runs `body`, which changes the rows where they are, while nobody gathers from them.
+    func changeRows(_ body: () -> Void) { rowsLock.withLock(body) }
 
     /// Managed memory: `body` puts work on `stream` that reads the rows; `store` waits until it is done.
     func lendRows<R>(to stream: any DeviceStream, _ body: (UnsafePointer<Float>) -> R) -> R {
@@ -134,10 +148,10 @@ final class TableCopy: @unchecked Sendable {
             // Bounded by copies under way. A failed one shows where the rows are used.
             try? rowsAreRead?.wait()
             mirror?.wait(forCopy: mirrorCopies[block])
-            copy(values, count: count, into: cache.floats + first)
+            copy(values, count: count, into: floats + first)
             guard let mirror else { return }
             mirrorCopies[block] = mirror.update(
-                from: cache.floats + first, byteOffset: first * MemoryLayout<Float>.stride,
+                from: floats + first, byteOffset: first * MemoryLayout<Float>.stride,
                 byteCount: payload.count)
         }
     }
@@ -280,13 +294,17 @@ final class TableCopy: @unchecked Sendable {
 
     /// Values to push for block number `block` and `tick`; nil when there was no update in that tick.
     func payload(block: Int, tick: UInt64) -> UnsafeRawBufferPointer? {
-        let first: UnsafeMutablePointer<Float>? = signal.withLock {
-            state.logs.first { $0.tick == tick }?.memory.floats
-        }
-        guard let first else { return nil }
+        guard let first = update(ofTick: tick) else { return nil }
         let rows = blocks[block].rows
         return UnsafeRawBufferPointer(
             start: first + rows.lowerBound * layout.rowWidth, count: rows.count * layout.rowBytes)
+    }
+
+    /// The whole update of `tick`; nil when there was none.
+    func update(ofTick tick: UInt64) -> UnsafePointer<Float>? {
+        signal.withLock {
+            state.logs.first { $0.tick == tick }.map { UnsafePointer($0.memory.floats) }
+        }
     }
 
     var waits: WaitCounters { signal.withLock { state.waits } }

@@ -138,6 +138,8 @@ extension AccessManager {
     /// Nothing of the application's uses rows of `table` any more.
     func raiseClock(of table: TableIndex) {
         managed?.markClock(of: table)
+        // Another thread is worth its wake only where it still has to add something.
+        if managed == nil, reclaimer?.isIdle == true { return store.raiseClock(of: table) }
         reclaimer?.send(.raiseClock(table))
     }
 

@@ -234,7 +234,52 @@ public final class AccessManager: @unchecked Sendable {
         -> UpdateBuffer
     {
         try rethrowFailure()
+        return try room(
+            for: batch, at: note(Access(.update, batch: batch.id)), isOverwritten: isOverwritten)
+    }
+
+    /// Takes an update of `batch` whose values the caller has: read before this returns.
+    ///
+    /// - Parameters:
+    ///   - pieces: in order and apart.
+    ///   - copy: writes them, and zeros around them, where the rows cannot be stepped by them at once.
+    /// - Returns: whether they were.
+    public func update(
+        _ batch: RowBatch, from pieces: [GradientPiece],
+        copy: (UnsafeMutableBufferPointer<Float>) -> Void
+    ) throws(AccessError) -> Bool {
+        try rethrowFailure()
         let position = note(Access(.update, batch: batch.id))
+        guard isLast(position, of: batch) else {
+            let room = try room(for: batch, at: position, isOverwritten: true)
+            copy(UnsafeMutableBufferPointer(start: room.values, count: room.count))
+            room.finish()
+            return false
+        }
+        _ = note(Access(.endUpdate, batch: batch.id))
+        signal.withLock {
+            state.counters.updates += 1
+            state.clockRaised[batch.table] = true
+        }
+        store.raiseClock(of: batch.table, from: pieces)
+        return true
+    }
+
+    /// Whether rows can be stepped in place by this update, which begins at `position`: it is all there is, and nobody
+    /// looks at them.
+    private func isLast(_ position: Int?, of batch: RowBatch) -> Bool {
+        guard batch.isWholeTable, let position, updateCounts[batch.table] == 1,
+            lastUpdates[batch.table] == position + 1, reclaimer?.isIdle == true,
+            signal.withLock({
+                state.inPlaceReads[batch.table] == 0 && !state.clockRaised[batch.table]
+            })
+        else { return false }
+        return store.canStepInPlace(batch.table)
+    }
+
+    private func room(
+        for batch: RowBatch, at position: Int?, isOverwritten: Bool
+    ) throws(AccessError) -> UpdateBuffer {
         // After the clock was raised an update can only belong to the next tick.
         let isLate = hasRaised(batch.table)
         let target = isLate ? tick.next.next : tick.next
@@ -277,8 +322,9 @@ public final class AccessManager: @unchecked Sendable {
     /// Lets the planned iteration's updates of `table` leave now, though its rows are lent in place.
     ///
     /// What is lent does not change until it is given back, which must be before `clock`. Does nothing where more
-    /// updates may come, or nothing is lent: the updates then leave by themselves.
+    /// updates may come, or nothing is lent, or rows are stepped in place: the updates then leave by themselves.
     public func sendAhead(_ table: TableIndex) {
+        guard !store.stepsInPlace else { return }
         let mustRaise = signal.withLock {
             guard state.clockWaits[table] else { return false }
             state.clockWaits[table] = false

@@ -55,6 +55,19 @@ public protocol ParameterStore: AnyObject, Sendable {
 
     /// Raises the clock of `table`: the updates of its next tick are complete and may be sent.
     func raiseClock(of table: TableIndex)
+
+    /// Rows change where they are, and when their clock is raised: it may not be while they are lent.
+    var stepsInPlace: Bool { get }
+
+    /// Whether rows of `table` are stepped where they are, as soon as their clock is raised.
+    func canStepInPlace(_ table: TableIndex) -> Bool
+
+    /// Raises the clock of `table`, whose only update of its next tick is in memory of the caller's and not in the log.
+    ///
+    /// Only where `canStepInPlace`.
+    ///
+    /// - Parameter pieces: in order and apart; read before this returns.
+    func raiseClock(of table: TableIndex, from pieces: [GradientPiece])
 }
 
 /// How new cached rows are.

@@ -42,6 +42,9 @@ final class Reclaimer: @unchecked Sendable {
         mailbox.send(work)
     }
 
+    /// Whether all work handed over so far is done.
+    var isIdle: Bool { signal.withLock { done == accepted } }
+
     /// What went wrong first, if anything.
     var failure: AccessError? { signal.withLock { firstFailure } }
 

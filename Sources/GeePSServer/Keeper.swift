@@ -7,11 +7,13 @@ final class Keeper: @unchecked Sendable {
     // Sendable: `capture` is touched by the one who asks for cuts; the rest is constant after init.
     let blocks: [Block]
     let publications: Publications
-    private let store: RowStore
+    let store: RowStore
     private let board: KeeperBoard
     private let ledger: WaitLedger
     private var capture: ShardCapture?
-    private let threads: [KeeperThread]
+    let threads: [KeeperThread]
+    /// In place: who helps with steps.
+    let crew: Crew
     private let posting = Signal()
 
     init(
@@ -37,13 +39,18 @@ final class Keeper: @unchecked Sendable {
         let ledger = WaitLedger(workerCount: configuration.workerCount)
         self.board = board
         self.ledger = ledger
-        threads = (0..<configuration.keeperThreads).map { part in
+        let isInPlace = configuration.isInPlace
+        let threadCount = isInPlace ? 1 : configuration.keeperThreads
+        crew = Crew(
+            helperCount: isInPlace ? configuration.keeperThreads - 1 : 0, name: "keeper \(index)")
+        threads = (0..<threadCount).map { part in
             KeeperThread(
-                part: part, of: configuration.keeperThreads, store: store,
+                part: part, of: threadCount, store: store,
                 publications: publications, board: board, ledger: ledger,
                 workerCount: configuration.workerCount,
                 policy: policy, lanesMaximum: lanesMaximum,
-                restoredTick: configuration.restored?.tick, onFailure: onFailure)
+                restoredTick: configuration.restored?.tick, isInPlace: isInPlace,
+                onFailure: onFailure)
         }
     }
 
@@ -104,6 +111,7 @@ final class Keeper: @unchecked Sendable {
         // All or none has a halt in its mailbox: a thread that waits for one that has ended would never end.
         posting.withLock { for thread in threads { thread.close() } }
         for thread in threads { thread.join() }
+        crew.close()
     }
 }
 

@@ -4,9 +4,10 @@ internal import GeePSCore
 /// publishes fresh rows.
 ///
 /// Its blocks are those whose index leaves `part` when divided by `partCount`. Everything here is touched by
-/// that thread only; it is reached through its mailbox.
+/// that thread only; it is reached through its mailbox. In place there is no thread: whoever posts an event runs it
+/// himself, when it is his turn (decision 0005).
 final class KeeperThread: @unchecked Sendable {
-    // Sendable: `mailbox` and `publications` are; the rest belongs to this thread.
+    // Sendable: `mailbox` and `publications` are; the rest belongs to this thread, or to whose turn it is.
     enum Event: ~Copyable {
         /// When it came, too.
         case frame(ReceivedFrame, Session, nanoseconds: UInt64)
@@ -30,6 +31,11 @@ final class KeeperThread: @unchecked Sendable {
     private let mailbox: Mailbox<Event>
     private let onFailure: @Sendable (TransportError, Session) -> Void
     private var thread: DedicatedThread?
+    // In place: held by who runs an event; whether events are over, and who hears of rows, under it.
+    private let isInPlace: Bool
+    private let turn = Signal()
+    private var isOver = false
+    private var onFresh: (@Sendable (TableIndex, Int, UInt64) -> Void)?
 
     // This thread only; of `store`, the rows of its blocks.
     private var rules: KeeperProtocol
@@ -52,7 +58,7 @@ final class KeeperThread: @unchecked Sendable {
         part: Int, of partCount: Int, store: RowStore, publications: Publications,
         board: KeeperBoard, ledger: WaitLedger,
         workerCount: Int, policy: ApplyPolicy, lanesMaximum: Int, restoredTick: UInt64?,
-        onFailure: @escaping @Sendable (TransportError, Session) -> Void
+        isInPlace: Bool, onFailure: @escaping @Sendable (TransportError, Session) -> Void
     ) {
         keeper = store.keeper
         self.part = part
@@ -64,6 +70,7 @@ final class KeeperThread: @unchecked Sendable {
         map = store.shardMap
         self.workerCount = workerCount
         self.policy = policy
+        self.isInPlace = isInPlace
         self.onFailure = onFailure
         let map = store.shardMap
         blocks = map.blocksOfKeeper[store.keeper].map { map.blocks[$0] }
@@ -89,8 +96,9 @@ final class KeeperThread: @unchecked Sendable {
             capacity: max(16, workerCount * lanesMaximum * Limits.framesInMailboxPerLane))
     }
 
-    /// Starts the thread.
+    /// Starts the thread, where there is one.
     func start() {
+        guard !isInPlace else { return }
         let name = partCount == 1 ? "keeper \(keeper)" : "keeper \(keeper).\(part)"
         thread = DedicatedThread(name: name) { [self] in run() }
     }
@@ -99,17 +107,20 @@ final class KeeperThread: @unchecked Sendable {
     ///
     /// False when the keeper has stopped.
     func post(_ frame: consuming ReceivedFrame, from session: Session) -> Bool {
-        mailbox.send(.frame(frame, session, nanoseconds: monotonicNanoseconds()))
+        post(.frame(frame, session, nanoseconds: monotonicNanoseconds()))
     }
 
     /// A worker has said what it has of the blocks of a lane.
-    func post(joined session: Session) { mailbox.send(.joined(session)) }
+    func post(joined session: Session) { _ = post(.joined(session)) }
 
     /// Has each block copied into `capture` as soon as its tick is applied; a tick that is over is now.
-    func post(_ capture: ShardCapture) { mailbox.send(.cut(capture)) }
+    func post(_ capture: ShardCapture) { _ = post(.cut(capture)) }
 
     /// Nothing more goes into the mailbox; the thread ends when it is empty.
-    func close() { mailbox.close() }
+    func close() {
+        mailbox.close()
+        turn.withLock { isOver = true }
+    }
 
     /// Waits for the thread; after `close`.
     func join() {
@@ -118,39 +129,115 @@ final class KeeperThread: @unchecked Sendable {
     }
 
     /// Has the thread stand still; false when it has ended.
-    func post(_ halt: Halt) -> Bool { mailbox.send(.halt(halt)) }
+    func post(_ halt: Halt) -> Bool { post(.halt(halt)) }
 
     /// Lets every block wait before its next step until `release`; false when the thread has ended.
-    func hold(_ norms: BlockNorms) -> Bool { mailbox.send(.hold(norms)) }
+    func hold(_ norms: BlockNorms) -> Bool { post(.hold(norms)) }
 
     /// Lets the blocks go on, with gradients multiplied by `scale`, or dropped when it is nil.
-    func release(scale: Float?) { mailbox.send(.release(scale: scale)) }
+    func release(scale: Float?) { _ = post(.release(scale: scale)) }
+
+    private func post(_ event: consuming Event) -> Bool {
+        guard isInPlace else { return mailbox.send(event) }
+        turn.lock()
+        defer { turn.unlock() }
+        guard !isOver else { return false }
+        run(event)
+        return true
+    }
 
     private func run() {
         // Restored rows wait for those who join.
         for block in ownBlocks where rules.age(block: block) != nil { publish(block, to: nil) }
-        while let event = mailbox.receive() {
-            switch consume event {
-            case .joined(let session): join(session)
-            case .cut(let capture):
-                blocksToCapture = ownBlockCount
-                self.capture = blocksToCapture == 0 ? nil : capture
-                for block in ownBlocks { captureIfDue(block) }
-            case .halt(let halt): halt.arrive(store)
-            case .hold(let norms):
-                self.norms = norms
-                tellIfHeld()
-            case .release(let scale): release(withScale: scale)
-            case .frame(let frame, let session, let nanoseconds):
-                do throws(TransportError) {
-                    try take(frame, from: session, at: nanoseconds)
-                } catch {
-                    onFailure(error, session)
-                    session.close()
-                }
+        while let event = mailbox.receive() { run(event) }
+    }
+
+    private func run(_ event: consuming Event) {
+        switch consume event {
+        case .joined(let session): join(session)
+        case .cut(let capture):
+            blocksToCapture = ownBlockCount
+            self.capture = blocksToCapture == 0 ? nil : capture
+            for block in ownBlocks { captureIfDue(block) }
+        case .halt(let halt): halt.arrive(store)
+        case .hold(let norms):
+            self.norms = norms
+            tellIfHeld()
+        case .release(let scale): release(withScale: scale)
+        case .frame(let frame, let session, let nanoseconds):
+            do throws(TransportError) {
+                try take(frame, from: session, at: nanoseconds)
+            } catch {
+                onFailure(error, session)
+                session.close()
             }
         }
     }
+
+    // MARK: In place
+
+    /// Who hears of fresh rows; before anything is posted.
+    func tellOfFreshRows(_ tell: @escaping @Sendable (TableIndex, Int, UInt64) -> Void) {
+        turn.withLock { onFresh = tell }
+    }
+
+    /// Gives a block its initial values.
+    func initialise(_ block: Int, from values: UnsafePointer<Float>) {
+        turn.withLock {
+            guard !isOver, rules.initialise(block: block) else { return }
+            store.initialise(block, from: values)
+            publish(block, to: nil)
+        }
+    }
+
+    /// Takes the only worker's update of some blocks, from where it lies; `crew` helps with their steps.
+    func take(
+        _ pieces: [GradientPiece]?, of blocks: [Int], tick: UInt64, learningRate: Double,
+        with crew: Crew
+    ) {
+        turn.withLock {
+            guard !isOver else { return }
+            for block in blocks { accept(block, tick: tick) }
+            if norms == nil {
+                if let pieces {
+                    crew.perform(count: blocks.count) { [store] index in
+                        store.apply(
+                            blocks[index], pieces: pieces, learningRate: learningRate,
+                            workerCount: 1)
+                    }
+                }
+                for block in blocks { endStep(block) }
+            } else {
+                for block in blocks { hold(block, pieces, learningRate: learningRate) }
+            }
+        }
+    }
+
+    private func accept(_ block: Int, tick: UInt64) {
+        let answer = rules.offer(worker: 0, block: block, tick: tick)
+        guard case .fold = answer else {
+            preconditionFailure("the only worker's tick \(tick) of block \(block): \(answer)")
+        }
+        board.show(block: block, worker: 0, tick: tick, at: monotonicNanoseconds())
+    }
+
+    private func endStep(_ block: Int) {
+        guard case .apply? = rules.next(block: block) else {
+            preconditionFailure("block \(block) has its only worker's update and no step")
+        }
+        publish(block, to: nil)
+    }
+
+    private func hold(_ block: Int, _ pieces: [GradientPiece]?, learningRate: Double) {
+        learningRates[block] = learningRate
+        if let pieces {
+            store.fold(block, pieces: pieces, isFirst: contributions[block] == 0)
+            contributions[block] += 1
+        }
+        finishReady(block)
+    }
+
+    // MARK: Frames
 
     private func join(_ session: Session) {
         if sessions[session.worker].count != session.laneCount {
@@ -340,6 +427,11 @@ final class KeeperThread: @unchecked Sendable {
         captureIfDue(block)
         let age = rules.age(block: block) ?? 0
         board.show(block: block, age: age)
+        if isInPlace {
+            let place = blocks[block]
+            onFresh?(place.table, place.index - map.blocksOfTable[place.table].lowerBound, age)
+            return
+        }
         times.notePublished(block: block / partCount, tick: age, at: monotonicNanoseconds())
         publications.publish(
             block: block, rows: UnsafeRawBufferPointer(store.values(block)),

@@ -96,6 +96,16 @@ public final class RowStore: @unchecked Sendable {
         UnsafeMutableBufferPointer(start: values.start + starts[block], count: counts[block])
     }
 
+    /// The first row of `table`, 64-byte aligned, where this keeper has all of it; valid while the store lives.
+    func rows(of table: TableIndex) -> UnsafeMutablePointer<Float> {
+        let blocks = shardMap.blocksOfTable[table]
+        let layout = shardMap.tables[table]
+        precondition(
+            shardMap.keeperCount == 1 && (blocks.count == 1 || layout.rowWidth % 16 == 0),
+            "table \(layout.name) does not lie in one piece")
+        return values.start + starts[shardMap.blocks[blocks.lowerBound].indexInKeeper]
+    }
+
     /// The sum being collected for a block; valid while the store lives.
     public func sum(_ block: Int) -> UnsafeMutableBufferPointer<Float> {
         UnsafeMutableBufferPointer(start: sums.start + starts[block], count: counts[block])
@@ -170,15 +180,85 @@ public final class RowStore: @unchecked Sendable {
         gradientScale: Float = 1
     ) {
         steps[block] += 1
-        let start = starts[block]
+        step(
+            block, from: 0, count: counts[block], gradient: gradient, learningRate: learningRate,
+            workerCount: workerCount, gradientScale: gradientScale)
+    }
+
+    /// Runs the rule over some values of a block, whose step has been counted.
+    private func step(
+        _ block: Int, from offset: Int, count: Int, gradient: UnsafePointer<Float>,
+        learningRate: Double, workerCount: Int, gradientScale: Float
+    ) {
+        let start = starts[block] + offset
         func state(_ kind: Int) -> UnsafeMutablePointer<Float>? {
             kind < states.count ? states[kind].start + start : nil
         }
         optimizers[block].step(
             values: values.start + start, gradient: gradient,
-            state: Optimizer.StatePointers(state(0), state(1), state(2)), count: counts[block],
+            state: Optimizer.StatePointers(state(0), state(1), state(2)), count: count,
             step: steps[block], learningRate: learningRate, gradientScale: gradientScale,
             workerCount: workerCount)
+    }
+
+    // MARK: Gradients in pieces
+
+    /// As `fold`, of a contribution that lies in pieces.
+    func fold(_ block: Int, pieces: [GradientPiece], isFirst: Bool) {
+        let sum = sums.start + starts[block]
+        forEachRun(of: block, pieces) { offset, values, count in
+            if isFirst {
+                kernels.pointee.copy(sum + offset, values, Int64(count))
+            } else {
+                kernels.pointee.add(sum + offset, values, Int64(count))
+            }
+        }
+    }
+
+    /// As `apply`, on a gradient that lies in pieces.
+    func apply(_ block: Int, pieces: [GradientPiece], learningRate: Double, workerCount: Int) {
+        steps[block] += 1
+        forEachRun(of: block, pieces) { offset, values, count in
+            step(
+                block, from: offset, count: count, gradient: values, learningRate: learningRate,
+                workerCount: workerCount, gradientScale: 1)
+        }
+    }
+
+    /// Values of zero that stand for what no piece covers: mostly the gaps that align parameters.
+    // Unsafe: never written again.
+    nonisolated(unsafe) private static let zeros: UnsafePointer<Float> = {
+        let zeros = UnsafeMutablePointer<Float>.allocate(capacity: zeroCount)
+        zeros.initialize(repeating: 0, count: zeroCount)
+        return UnsafePointer(zeros)
+    }()
+    private static let zeroCount = 1024
+
+    /// Calls `body` for each run of the block whose values lie in one place: its offset in the block, where, how many.
+    private func forEachRun(
+        of block: Int, _ pieces: [GradientPiece],
+        _ body: (Int, UnsafePointer<Float>, Int) -> Void
+    ) {
+        let place = self.block(block)
+        let first = place.rows.lowerBound * shardMap.tables[place.table].rowWidth
+        let end = first + counts[block]
+        var position = first
+        func skip(to next: Int) {
+            while position < next {
+                let count = min(next - position, Self.zeroCount)
+                body(position - first, Self.zeros, count)
+                position += count
+            }
+        }
+        for piece in pieces where piece.range.upperBound > first && piece.range.lowerBound < end {
+            skip(to: piece.range.lowerBound)
+            let upTo = min(piece.range.upperBound, end)
+            body(
+                position - first, piece.values + (position - piece.range.lowerBound),
+                upTo - position)
+            position = upTo
+        }
+        skip(to: end)
     }
 
     /// The sum of squares of a block's sum, for clipping by the global norm.

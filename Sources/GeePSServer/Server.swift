@@ -18,6 +18,11 @@ public struct ServerConfiguration: Sendable {
     /// What the keepers start from; nil for the initial values that rank 0 sends.
     public var restored: RestoredRows?
 
+    /// The only worker is in this process and uses the rows of the only keeper where they are, instead of by lanes.
+    ///
+    /// Then the worker's thread is one of `keeperThreads`, and the keeper starts from the worker's initial values.
+    public var isInPlace = false
+
     /// By table, where they differ from `optimizer`, which has all the state they need; else empty.
     public var tableOptimizers: [OptimizerConfiguration] = []
 
@@ -54,6 +59,13 @@ public final class Server: @unchecked Sendable {
         configuration: ServerConfiguration, keepers indexes: [Int],
         onFailure: @escaping @Sendable (_ worker: Int, TransportError) -> Void
     ) throws(RowStoreError) {
+        if configuration.isInPlace {
+            precondition(
+                configuration.workerCount == 1 && configuration.map.keeperCount == 1
+                    && configuration.restored == nil
+                    && ApplyPolicy(configuration.staleness) == .aggregated(staleness: 0),
+                "rows are used in place by the only worker of the only keeper, in lock step")
+        }
         self.configuration = configuration
         self.onFailure = onFailure
         var keepers: [Int: Keeper] = [:]
@@ -64,6 +76,12 @@ public final class Server: @unchecked Sendable {
         }
         self.keepers = keepers
         for index in indexes { keepers[index]?.start() }
+    }
+
+    /// The keeper that its worker runs; nil where lanes lead to keepers.
+    public var keeperInPlace: (any KeeperInPlace)? {
+        guard configuration.isInPlace, let keeper = keepers[0] else { return nil }
+        return OwnKeeper(keeper, map: configuration.map)
     }
 
     /// Threads of each keeper, and so the lanes that a worker of this process does well to open to it.

@@ -113,5 +113,5 @@ import Testing
 
 extension ReadBuffer {
     /// Gives the rows back.
-    consuming fileprivate func drop() {}
+    consuming func drop() {}
 }

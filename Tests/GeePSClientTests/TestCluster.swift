@@ -23,6 +23,7 @@ final class TestCluster: Sendable {
 
     /// - Parameters:
     ///   - budgets: device memory by worker, where it is managed; nil for no limit.
+    ///   - isInPlace: the only worker uses the rows where the only keeper has them.
     ///   - link: what a worker's end of a lane is put into.
     ///   - device: of every worker; nil gives each one of its own, within its budget, whose streams dawdle.
     init(
@@ -32,19 +33,22 @@ final class TestCluster: Sendable {
         optimizer: OptimizerConfiguration = OptimizerConfiguration(
             rule: .add, learningRate: 0, reduction: .sum),
         blockBytes: Int = 4096, waitTimeout: Duration = .seconds(30), refreshesReads: Bool = true,
+        isInPlace: Bool = false,
         link: (_ rank: Int, any Connection) -> any Connection = { $1 }
     ) throws {
         map = ShardMap(tables: tables, keeperCount: keepers, blockBytes: blockBytes)
+        var serving = ServerConfiguration(
+            map: map, workerCount: workers, staleness: staleness, optimizer: optimizer,
+            keeperThreads: keeperThreads)
+        serving.isInPlace = isInPlace
         let server = try Server(
-            configuration: ServerConfiguration(
-                map: map, workerCount: workers, staleness: staleness, optimizer: optimizer,
-                keeperThreads: keeperThreads),
+            configuration: serving,
             keepers: Array(0..<keepers), onFailure: { _, _ in })
         self.server = server
         var clients: [Client] = []
         for rank in 0..<workers {
             var connections: [[any Connection]] = []
-            for keeper in 0..<keepers {
+            for keeper in 0..<keepers where !isInPlace {
                 connections.append(
                     try (0..<keeperThreads).map { lane in
                         let (near, far) = InProcess.pair(
@@ -64,6 +68,7 @@ final class TestCluster: Sendable {
                 memory: memory == .managed ? MemoryConfiguration(budgetBytes: budget) : nil,
                 learningRate: { optimizer.learningRate(at: $1) })
             configuration.refreshesReads = refreshesReads
+            configuration.keeperInPlace = server.keeperInPlace
             clients.append(
                 try Client(
                     configuration: configuration, device: device ?? own, connections: connections))

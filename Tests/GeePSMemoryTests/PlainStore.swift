@@ -185,6 +185,14 @@ final class PlainStore: ParameterStore, @unchecked Sendable {
     func holdRows(of table: TableIndex) {}
     func takeRows(of table: TableIndex) {}
 
+    let stepsInPlace = false
+
+    func canStepInPlace(_ table: TableIndex) -> Bool { false }
+
+    func raiseClock(of table: TableIndex, from pieces: [GradientPiece]) {
+        preconditionFailure("this store has a log")
+    }
+
     func raiseClock(of table: TableIndex) {
         signal.withLock { raised[table] += 1 }
         arrivals.send(table)

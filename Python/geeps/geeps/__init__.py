@@ -64,7 +64,8 @@ def attach(
             for ``clip_grad_norm_``, GradScaler, and ``zero_grad`` between ``backward`` and ``step``. None: as the first
             iteration, which is held, had use for it. What is not held is stepped during the backward pass.
         overlap: whether gradients leave during the backward pass (resident), so that they cannot be changed or dropped
-            between ``backward`` and ``step``. None: as the first iteration, in which they do not, had no use for that.
+            between ``backward`` and ``step``. None: as the first iteration, in which they do not, had no use for that; in
+            one process on the CPU they do not, as nobody would work with them before ``step``.
         join_timeout: seconds to wait for the other processes.
         wait_timeout: seconds after which a step that waits for others fails.
         reconnect_timeout: seconds that a lost connection between two live processes may take to be made anew.

@@ -64,9 +64,16 @@ class Resident:
 
     def send(self) -> None:
         """Hands over the gradients that are there, and gives back what is lent: the clock may go on."""
-        for table in self._tables:
-            if table.index not in self.ahead.sent:
-                send_gradients(self._job, table)
+        tables = [table for table in self._tables if table.index not in self.ahead.sent]
+        for table in tables:
+            _require_dense(table)
+        # Before the gradients: where the keeper's rows are used in place, it steps by them without a copy once nobody
+        # reads the values.
+        self._give_back()
+        for table in tables:
+            _send(self._job, table)
+
+    def _give_back(self) -> None:
         for table in self._tables:
             if table.lease:
                 self._job.release(table.lease)
@@ -94,22 +101,30 @@ class Resident:
             for member in table.members:
                 copy = torch.empty_strided(member.shape, member.stride, device=member.parameter.device)
                 member.parameter.data = copy.copy_(member.parameter)
-            if table.lease:
-                self._job.release(table.lease)
-                table.lease = 0
+        self._give_back()
 
 
 def send_gradients(job: Job, table: _layout.Table) -> None:
     """Hands over what gradients the table's parameters have."""
-    held = []
+    _require_dense(table)
+    _send(job, table)
+
+
+def _require_dense(table: _layout.Table) -> None:
+    """Says which gradient of the table cannot be taken."""
     for member in table.members:
         gradient = member.parameter.grad
-        if gradient is None:
-            continue
-        if gradient.layout != torch.strided:
+        if gradient is not None and gradient.layout != torch.strided:
             raise ArgumentError(
                 f"the gradient of {member.name} is sparse; GeePS takes dense ones (Embedding(sparse=False))"
             )
-        held.append((_memory.in_layout(gradient, member), member))
+
+
+def _send(job: Job, table: _layout.Table) -> None:
+    held = []
+    for member in table.members:
+        gradient = member.parameter.grad
+        if gradient is not None:
+            held.append((_memory.in_layout(gradient, member), member))
     if held:
         job.update(table, held)

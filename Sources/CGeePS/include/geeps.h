@@ -113,6 +113,7 @@ int32_t geeps_create(geeps **out);
      rendezvous       host:port where rank 0 listens                    (one process needs none)
      interface        address that data lanes are accepted on, or auto  auto: the one that leads to rank 0
      keepers          keepers in the job, spread over the processes     world_size
+     keeper_threads   threads of each keeper of this process            1
      staleness        clocks that reads may lag, or async               0
      transport        auto, shm, unix, tcp or ucx                       auto
      tls_certificate  PEM file with the certificate of this process     GEEPS_TLS_CERTIFICATE
@@ -210,7 +211,10 @@ typedef struct geeps_piece {
 } geeps_piece;
 
 /* Hands over this iteration's gradient of `table`, in pieces that do not overlap; where there is none it is
-   zero. Several updates of one clock add up. Waits while older updates of the table are still on their way. */
+   zero. Several updates of one clock add up. Waits while older updates of the table are still on their way.
+   In a job of one process with one keeper, values in host memory and staleness 0, values are the keeper's own, and this
+   call runs the optimiser, without a copy, where the plan has no more updates of the table and nothing of it is lent;
+   otherwise geeps_clock does, or the call after the last geeps_release. The caller's thread is one of keeper_threads. */
 int32_t geeps_update(geeps *job, uint32_t table, const geeps_piece *pieces, size_t count);
 
 /* Lets this iteration's updates of `table` leave now, though its values are lent, where the plan has no more of them:

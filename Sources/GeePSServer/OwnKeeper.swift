@@ -1,0 +1,42 @@
+internal import GeePSCore
+
+/// The only keeper as its only worker has it, who does the work of its threads himself, with a crew.
+final class OwnKeeper: KeeperInPlace {
+    private let keeper: Keeper
+    private let map: ShardMap
+    private let part: KeeperThread
+
+    init(_ keeper: Keeper, map: ShardMap) {
+        self.keeper = keeper
+        self.map = map
+        part = keeper.threads[0]
+    }
+
+    func rows(of table: TableIndex) -> UnsafeMutablePointer<Float> {
+        keeper.store.rows(of: table)
+    }
+
+    func onFresh(_ tell: @escaping @Sendable (TableIndex, _ block: Int, _ age: UInt64) -> Void) {
+        part.tellOfFreshRows(tell)
+    }
+
+    func initialise(_ table: TableIndex, values: UnsafeBufferPointer<Float>) {
+        let layout = map.tables[table]
+        let padded = Array(values) + repeatElement(0, count: layout.valueCount - values.count)
+        padded.withUnsafeBufferPointer { padded in
+            guard let start = padded.baseAddress else { return }
+            for block in map.blocks[map.blocksOfTable[table]] {
+                part.initialise(
+                    block.indexInKeeper, from: start + block.rows.lowerBound * layout.rowWidth)
+            }
+        }
+    }
+
+    func take(
+        _ pieces: [GradientPiece]?, of table: TableIndex, tick: UInt64, learningRate: Double
+    ) {
+        part.take(
+            pieces, of: map.blocks[map.blocksOfTable[table]].map(\.indexInKeeper), tick: tick,
+            learningRate: learningRate, with: keeper.crew)
+    }
+}
