@@ -16,18 +16,18 @@ public final class Crew: Sendable {
 
     /// Runs `body` for `0 ..< count`, in any order, here and on the helpers; returns when all of it is done.
     ///
+    /// A helper may keep `body`, which it does not call any more, for a moment longer: it escapes.
+    ///
     /// - Complexity: one wake, for which the caller does not wait: a helper that comes late finds less to do, or nothing.
-    public func perform(count: Int, _ body: @Sendable (Int) -> Void) {
+    public func perform(count: Int, _ body: @escaping @Sendable (Int) -> Void) {
         guard count > 1, !threads.isEmpty else {
             for index in 0..<count { body(index) }
             return
         }
-        withoutActuallyEscaping(body) { body in
-            let work = Work(count: count, body)
-            shared.begin(work)
-            work.run()
-            shared.end()
-        }
+        let work = Work(count: count, body)
+        shared.begin(work)
+        work.run()
+        shared.end()
     }
 
     /// Ends the threads; after the last `perform`.
