@@ -64,6 +64,8 @@ struct ABITests {
         #expect(refusal(geeps_set(job.handle, "staleness", "1025")).message.contains("1024"))
         try check(geeps_set(job.handle, "staleness", "1024"))
         #expect(refusal(geeps_set(job.handle, "wait_timeout", "0")).status == 1)
+        #expect(refusal(geeps_set(job.handle, "keeper_threads", "65")).message.contains("64"))
+        try check(geeps_set(job.handle, "keeper_threads", "64"))
         try check(geeps_set(job.handle, "rank", "2"))
         try job.add("a", count: 1, rule: TestJob.sgd(rate: 1))
         #expect(refusal(geeps_join(job.handle)).message.contains("ranks go from 0 to 0"))

@@ -1,4 +1,5 @@
 import GeePSCore
+import Glibc
 import Synchronization
 import Testing
 
@@ -29,6 +30,26 @@ import Testing
             }
         }
         #expect(here.withLock { $0 } == 3)
+    }
+
+    @Test func itReturnsWhenHelpersAreDone() {
+        let crew = Crew(helperCount: 1, name: "crew")
+        defer { crew.close() }
+        let caller = pthread_self()
+        let signal = Signal()
+        let begun = Mutex(0)
+        let done = Mutex(0)
+        crew.perform(count: 2) { _ in
+            signal.withLock {
+                begun.withLock { $0 += 1 }
+                signal.wakeAll()
+                while begun.withLock({ $0 < 2 }) { _ = signal.wait() }
+            }
+            // So that a caller who does not wait is ahead.
+            if pthread_equal(pthread_self(), caller) == 0 { usleep(20_000) }
+            done.withLock { $0 += 1 }
+        }
+        #expect(done.withLock { $0 } == 2)
     }
 
     @Test func aCrewWithoutWorkEnds() {
