@@ -32,7 +32,10 @@ final class Store: ParameterStore {
                         } ?? .device,
                         rowsInPlace: configuration.keeperInPlace?.rows(of: table),
                         staleness: configuration.staleness,
-                        waitTimeout: configuration.waitTimeout, keeperName: { keeperNames[$0] }))
+                        waitTimeout: configuration.waitTimeout,
+                        keeperName: { keeper in
+                            keeperNames.isEmpty ? "this process's keeper" : keeperNames[keeper]
+                        }))
             } catch {
                 throw AccessError(
                     .outOfMemory,

@@ -106,6 +106,16 @@ import Testing
         }
     }
 
+    @Test func aReadThatNobodyGivesValuesForNamesTheKeeper() throws {
+        let cluster = try TestCluster(
+            tables: Self.tables, optimizer: Self.momentum, waitTimeout: .milliseconds(20),
+            isInPlace: true)
+        defer { cluster.close() }
+        let error = #expect(throws: AccessError.self) { try cluster.clients[0].values(of: 0) }
+        #expect(
+            error?.message.contains("from this process's keeper: no initial values came") == true)
+    }
+
     @Test func clocksBeforeTheInitialValuesAreCaughtUpWith() throws {
         let cluster = try TestCluster(
             tables: Self.tables, optimizer: Self.momentum, isInPlace: true)
