@@ -65,7 +65,7 @@ bench: setup setup-oracles release ## Measure GeePS beside PyTorch, in turn; wri
 sanitize: setup ## Run the tests of threads and streams under the thread sanitizer (minutes)
 	$(SWIFT) build --build-tests --sanitize=thread --scratch-path .build-thread
 	$(SWIFT) test --skip-build --sanitize=thread --scratch-path .build-thread --no-parallel \
-		--filter 'GeePSMemoryTests.Managed|GeePSDeviceTests|GeePSClientTests'
+		--filter 'GeePSMemoryTests.Managed|GeePSDeviceTests|GeePSClientTests|ControlReturnTests'
 
 chaos: release ## Kill processes of 50 runs at random moments; all must end with the same bits
 	python3 Benchmarks/chaos.py --geeps .build/release/geeps

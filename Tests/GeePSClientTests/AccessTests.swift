@@ -330,6 +330,8 @@ import Testing
         defer { cluster.close() }
         let client = cluster.clients[0]
         let batch = try client.localBatch(name: "activations", byteCount: 4096)
+        // A lane says at its start where it stands.
+        #expect(eventually { client.counters.bytesSent > 0 })
         let sent = client.counters.bytesSent
         var address: UnsafeMutableRawPointer?
         for round in 0..<3 {
