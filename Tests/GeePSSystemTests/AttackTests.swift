@@ -6,17 +6,19 @@ import Testing
 extension SystemTests {
     /// Strangers that send nonsense to the ports of a running job.
     @Suite(.serialized) struct AttackTests {
-        /// At both workers' TCP ports, which carry the job's lanes, and at the sockets beside them that peers
-        /// of the same host would use.
-        @Test func nonsenseAtTheDataPortsDoesNotDisturb() async throws {
+        /// At both workers' TCP ports, which carry the job's lanes, at the sockets beside them that peers
+        /// of the same host would use, and at rank 0's port for ranks that come back.
+        @Test func nonsenseAtTheOpenPortsDoesNotDisturb() async throws {
             let job = try SmallJob(workers: 2, steps: 5000, transport: "tcp")
             let undisturbed = try await job.start("undisturbed").wait()
             try #require(undisturbed.isSuccess, "\(undisturbed)")
             let process = try job.start("attacked")
             let workers = try await process.workers(2)
             try #require(try await job.hasTrained("attacked", process), "\(process.error)")
-            let ports = workers.map(\.listeningPorts)
+            let ports = workers.map(\.lanePorts)
             try #require(ports.allSatisfy { $0.count == 1 }, "\(ports)")
+            let control = Set(workers[0].listeningPorts).subtracting(ports[0])
+            try #require(control.count == 1, "\(control)")
             let start = ContinuousClock.now
             var random = SystemRandomNumberGenerator()
             var closed = 0
@@ -30,8 +32,14 @@ extension SystemTests {
                     try Stranger(abstract: "geeps-tcp-\(ports[index % 2][0])")
                     .isTurnedAway(after: bytes) ? 1 : 0
             }
-            report("1,200 strangers", seconds(since: start))
-            #expect(closed == 1200)
+            for port in control {
+                for index in 0..<200 {
+                    let bytes = Nonsense.frame(index, &random)
+                    closed += try Stranger(port: port).isTurnedAway(after: bytes) ? 1 : 0
+                }
+            }
+            report("1,400 strangers", seconds(since: start))
+            #expect(closed == 1400)
             #expect(process.isRunning, "the job was over before the attack: \(process.error)")
             let result = try await process.wait()
             #expect(result.isSuccess, "\(result)")

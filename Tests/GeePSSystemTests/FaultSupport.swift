@@ -88,22 +88,39 @@ struct OtherProcess {
             .first { $0.hasPrefix(prefix) }.flatMap { Int($0.dropFirst(prefix.count)) }
     }
 
-    /// The TCP ports it listens on.
-    var listeningPorts: [UInt16] {
+    /// The ports of its lanes: those with a socket beside them for peers of the same host.
+    var lanePorts: [UInt16] {
+        let sockets = (try? String(contentsOfFile: "/proc/net/unix", encoding: .utf8)) ?? ""
+        let names = sockets.split(whereSeparator: \.isWhitespace)
+        return listeningPorts.filter { port in
+            names.contains { $0.hasPrefix("@geeps-tcp-\(port)") }
+        }
+    }
+
+    /// What its descriptors are.
+    private var files: Set<String> {
         let descriptors = "/proc/\(identifier)/fd"
         let names = (try? FileManager.default.contentsOfDirectory(atPath: descriptors)) ?? []
-        let sockets = Set(
+        return Set(
             names.compactMap {
                 try? FileManager.default.destinationOfSymbolicLink(atPath: descriptors + "/" + $0)
             })
+    }
+
+    /// The TCP ports it listens on, in order.
+    var listeningPorts: [UInt16] {
+        // UCX in this process leaves its sockets to the processes that are started.
+        let sockets = files.subtracting(OtherProcess(identifier: getpid()).files)
         let table = (try? String(contentsOfFile: "/proc/net/tcp", encoding: .utf8)) ?? ""
-        return table.split(separator: "\n").dropFirst().compactMap { line in
+        // A table that changes while it is read may have a line twice.
+        let ports = table.split(separator: "\n").dropFirst().compactMap { line -> UInt16? in
             let fields = line.split(separator: " ")
             // Local address, state (0A listens), inode.
             guard fields.count > 9, fields[3] == "0A", sockets.contains("socket:[\(fields[9])]")
             else { return nil }
             return fields[1].split(separator: ":").last.flatMap { UInt16($0, radix: 16) }
         }
+        return Set(ports).sorted()
     }
 
     func send(_ signal: Int32) { _ = Glibc.kill(identifier, signal) }
