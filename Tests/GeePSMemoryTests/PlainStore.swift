@@ -97,14 +97,14 @@ final class PlainStore: ParameterStore, @unchecked Sendable {
         rowsLock.withLock {
             try? events[table].wait()
             mirrors[table]?.waitUntilIdle()
-            if let log {
-                for index in 0..<count { memory[table].floats[index] += log.floats[index] }
-            }
+            var values = Array(UnsafeBufferPointer(start: memory[table].floats, count: count))
+            if let log { for index in 0..<count { values[index] += log.floats[index] } }
+            // Before anybody can see them.
+            signal.withLock { history[table][tick] = values }
+            for index in 0..<count { memory[table].floats[index] = values[index] }
             mirrors[table]?.update(
                 from: memory[table].floats, byteOffset: 0, byteCount: tables[table].byteCount)
-            let values = Array(UnsafeBufferPointer(start: memory[table].floats, count: count))
             signal.withLock {
-                history[table][tick] = values
                 ages[table] = tick
                 versions[table] += 1
                 signal.wakeAll()

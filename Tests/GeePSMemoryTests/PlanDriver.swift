@@ -159,10 +159,10 @@ final class PlanDriver {
         if buffer.age.count < least { faults.add("read of age \(buffer.age), needed \(least)") }
         // Newer than what is reported is allowed: rows may have come since, those of this clock too where the
         // table's last update is over.
-        let candidates = (buffer.age.count...max(buffer.age.count, tick + 1)).map { age in
-            expected(batch, rowsOfBatch[id], at: age)
-        }
-        onStream { [faults, store] in
+        let ages = buffer.age.count...max(buffer.age.count, tick + 1)
+        onStream { [faults, store, rows = rowsOfBatch[id]] in
+            // When they are looked at, not when they were lent: what they were at this clock may be known by now.
+            let candidates = ages.map { Self.expected(batch, rows, at: $0, in: store) }
             let found = Array(UnsafeBufferPointer(start: values.floats, count: batch.valueCount))
             if !candidates.contains(where: { $0.map { $0 == found } ?? false }) {
                 faults.add(
@@ -174,7 +174,9 @@ final class PlanDriver {
         openReads[id, default: []].append(Box(buffer))
     }
 
-    private func expected(_ batch: RowBatch, _ rows: [Int], at tick: UInt64) -> [Float]? {
+    private static func expected(
+        _ batch: RowBatch, _ rows: [Int], at tick: UInt64, in store: PlainStore
+    ) -> [Float]? {
         guard let all = store.rows(of: batch.table, at: tick) else { return nil }
         return rows.flatMap { all[($0 * batch.rowWidth)..<(($0 + 1) * batch.rowWidth)] }
     }

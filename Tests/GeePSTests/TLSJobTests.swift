@@ -38,6 +38,40 @@ import Testing
         }
     }
 
+    /// Lanes and control connections: certificates and proofs again, and nothing is missing.
+    @Test func sumsAreExactWhileEncryptedConnectionsAreLost() throws {
+        let directory = try TLSDirectory()
+        defer { directory.remove() }
+        let files = try (0..<3).map { try directory.files("node\($0)") }
+        let address = try freeAddress()
+        let nodes = try joinNodes(3) { rank in
+            var configuration = nodeConfiguration(
+                rank, of: 3, at: address, keepers: 3, carrier: .fixed(.tcp), lanes: 2)
+            configuration.control.tls = files[rank]
+            return configuration
+        }.map { try $0.get() }
+        #expect(nodes[0].carriers[1] == "tls x2")
+        let ports = try nodes[0].membership.processes.map {
+            try Endpoint(decoding: $0.endpoint).port
+        }
+        let control = try ControlAddress(parsing: address).port
+        let breaker = Breaker(
+            ports: Set(ports + [control]), every: .milliseconds(10), atMost: 40)
+        let patience = Deadline.after(.seconds(60))
+        try initialise(nodes[0])
+        var clocks = 0
+        while breaker.broken < 40, !patience.hasPassed {
+            #expect(trainAll(nodes, clocks: clocks..<clocks + 20) == [0, 0, 0])
+            clocks += 20
+        }
+        breaker.stop()
+        #expect(breaker.broken >= 40, "\(clocks) clocks")
+        #expect(leaveAll(nodes) == [true, true, true])
+        #expect(nodes.allSatisfy { $0.membership.failure == nil })
+        #expect(nodes.contains { $0.client.counters.repairs.reconnects > 0 })
+        #expect(nodes[0].membership.counters.returns > 0)
+    }
+
     @Test func aProcessOfAnotherCAIsKeptOutByNameAndTheJobStarts() throws {
         let (ours, theirs) = (try TLSDirectory(), try TLSDirectory(name: "other CA"))
         defer {
