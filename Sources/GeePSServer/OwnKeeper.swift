@@ -5,11 +5,14 @@ final class OwnKeeper: KeeperInPlace {
     private let keeper: Keeper
     private let map: ShardMap
     private let part: KeeperThread
+    /// By table: its blocks, as the keeper numbers them; once, since every step asks.
+    private let blocks: [[Int]]
 
     init(_ keeper: Keeper, map: ShardMap) {
         self.keeper = keeper
         self.map = map
         part = keeper.threads[0]
+        blocks = map.blocksOfTable.map { map.blocks[$0].map(\.indexInKeeper) }
     }
 
     func rows(of table: TableIndex) -> UnsafeMutablePointer<Float> {
@@ -36,7 +39,6 @@ final class OwnKeeper: KeeperInPlace {
         _ pieces: [GradientPiece]?, of table: TableIndex, tick: UInt64, learningRate: Double
     ) {
         part.take(
-            pieces, of: map.blocks[map.blocksOfTable[table]].map(\.indexInKeeper), tick: tick,
-            learningRate: learningRate, with: keeper.crew)
+            pieces, of: blocks[table], tick: tick, learningRate: learningRate, with: keeper.crew)
     }
 }

@@ -77,17 +77,25 @@ extension TransportTests {
             #expect(near.peer.contains(", ucx"))
         }
 
-        @Test(arguments: transports) func closeWakesBothThreads(transports: String) throws {
-            let (near, far) = try pair(transports)
+        /// A thread that sends more than anybody takes, and one that waits for what nobody sends; why each ends.
+        private static func busyThreads(
+            of lane: UCXConnection
+        ) -> (sender: Running<TransportError?>, receiver: Running<TransportError?>) {
             let sender = Running {
                 outcome { () throws(TransportError) in
                     let payload = pattern(4 << 20, seed: 1)
-                    for _ in 0..<64 { try near.send(FrameHeader(.push), payload) }
+                    for _ in 0..<64 { try lane.send(FrameHeader(.push), payload) }
                 }
             }
             let receiver = Running {
-                outcome { () throws(TransportError) in _ = try near.receiveCopy(deadline: nil) }
+                outcome { () throws(TransportError) in _ = try lane.receiveCopy(deadline: nil) }
             }
+            return (sender, receiver)
+        }
+
+        @Test(arguments: transports) func closeWakesBothThreads(transports: String) throws {
+            let (near, far) = try pair(transports)
+            let (sender, receiver) = Self.busyThreads(of: near)
             usleep(100_000)
             let started = monotonicNanoseconds()
             near.close()
@@ -104,15 +112,7 @@ extension TransportTests {
                 near = ends.near
                 others.append(ends.far)
             }
-            let sender = Running { [near] in
-                outcome { () throws(TransportError) in
-                    let payload = pattern(4 << 20, seed: 1)
-                    for _ in 0..<64 { try near.send(FrameHeader(.push), payload) }
-                }
-            }
-            let receiver = Running { [near] in
-                outcome { () throws(TransportError) in _ = try near.receiveCopy(deadline: nil) }
-            }
+            let (sender, receiver) = Self.busyThreads(of: near)
             usleep(100_000)
             let started = monotonicNanoseconds()
             others.removeAll()

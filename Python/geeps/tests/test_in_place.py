@@ -7,19 +7,9 @@ from collections.abc import Callable
 import models
 import pytest
 import torch
-from test_ahead import accumulate, clamp, clip, replace, shrink, slow_down
+from test_ahead import accumulate, attached, backward, clamp, clip, replace, shrink, slow_down
 
 import geeps
-
-
-def attached(kind: str = "cnn", **options: object) -> tuple[torch.nn.Module, geeps.Optimizer]:
-    model = models.build(kind)
-    return model, geeps.attach(model, models.OPTIMIZERS["momentum"](model.parameters()), **options)
-
-
-def backward(model: torch.nn.Module, step: int) -> None:
-    torch.manual_seed(7000 + step)
-    models.loss_of(model, *models.batch("cnn", step)).backward()
 
 
 def test_gradients_are_there_until_they_are_dropped() -> None:

@@ -62,24 +62,23 @@ enum ControlSocket {
     /// Whether a connection can be made within `deadline`, or is refused by the host itself.
     static func isReachable(_ address: ControlAddress, deadline: Deadline) -> Bool {
         let candidates = (try? resolve(address)) ?? []
-        return candidates.contains { candidate in
-            switch try? connect(to: candidate, deadline: deadline) {
-            case .success: true
-            case .failure(let error): error.code == ECONNREFUSED
-            case nil: false
-            }
-        }
+        return candidates.contains { [0, ECONNREFUSED].contains(answer(of: $0, deadline)) }
     }
 
     /// Whether all that can be reached of `address` refuses connections: the host is there, and nobody listens.
     static func isRefused(at address: ControlAddress, deadline: Deadline) -> Bool {
         let candidates = (try? resolve(address)) ?? []
         return !candidates.isEmpty
-            && candidates.allSatisfy { candidate in
-                guard case .failure(let error) = try? connect(to: candidate, deadline: deadline)
-                else { return false }
-                return error.code == ECONNREFUSED
-            }
+            && candidates.allSatisfy { answer(of: $0, deadline) == ECONNREFUSED }
+    }
+
+    /// Zero where a connection can be made, else why not; nil where this process has no socket for it.
+    private static func answer(of candidate: Candidate, _ deadline: Deadline) -> Int32? {
+        switch try? connect(to: candidate, deadline: deadline) {
+        case .success: 0
+        case .failure(let error): error.code
+        case nil: nil
+        }
     }
 
     private static func connect(

@@ -106,12 +106,7 @@ extension UCXConnection {
         try engine.withLock { () throws(TransportError) in try sendCredit() }
         try workUntil(deadline) { engine.inbox.creditOfPeer != nil }
         var flush = engine.withLock { engine.worker.flush() }
-        try workUntil(deadline) {
-            guard case .pending(let request) = flush else { return true }
-            flush = engine.worker.outcome(ofPending: request)
-            if case .pending = flush { return false }
-            return true
-        }
+        try workUntil(deadline) { engine.worker.isOver(&flush) }
         if case .failed(let status) = flush {
             throw TransportError(
                 .lost, "reach \(peer): \(engine.withLock { engine.worker.describe(status) })")

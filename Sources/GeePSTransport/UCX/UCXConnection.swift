@@ -158,11 +158,7 @@ public final class UCXConnection: Connection, @unchecked Sendable {
     private func flush() {
         var begun = engine.withLock { engine.worker.flush() }
         let isInTime = try? engine.wait(.sender, until: .after(Self.flushPatience)) {
-            () throws(TransportError) in
-            guard case .pending(let request) = begun else { return true }
-            begun = engine.worker.outcome(ofPending: request)
-            if case .pending = begun { return false }
-            return true
+            () throws(TransportError) in engine.worker.isOver(&begun)
         }
         guard isInTime != true, case .pending(let request) = begun else { return }
         unfinishedFlush = request
@@ -173,11 +169,7 @@ public final class UCXConnection: Connection, @unchecked Sendable {
         var now = begun
         if case .pending(let request) = begun {
             do throws(TransportError) {
-                try waitToSend {
-                    now = engine.worker.outcome(ofPending: request)
-                    if case .pending = now { return false }
-                    return true
-                }
+                try waitToSend { engine.worker.isOver(&now) }
             } catch {
                 engine.shutDown()
                 engine.withLock { _ = engine.worker.outcome(ofPending: request) }

@@ -226,6 +226,14 @@ final class UCXWorker {
         return Int(status) == GEEPS_UCX_OK ? .done : .failed(status)
     }
 
+    /// Whether what was begun is over; then `outcome` says how, and its request is given back.
+    func isOver(_ outcome: inout Outcome) -> Bool {
+        guard case .pending(let request) = outcome else { return true }
+        outcome = self.outcome(ofPending: request)
+        if case .pending = outcome { return false }
+        return true
+    }
+
     /// What UCX returns in place of a request: nothing when done, a small negative number for a failure.
     private func outcome(of pointer: UnsafeMutableRawPointer?) -> Outcome {
         guard let pointer else { return .done }
