@@ -144,7 +144,7 @@ final class Job: @unchecked Sendable {
         let device = try makeDevice(for: &configuration)
         configuration.isInPlace =
             configuration.worldSize == 1 && configuration.keeperCount == 1
-            && configuration.memory == nil && configuration.staleness == .bulkSynchronous
+            && deviceChoice == .host && configuration.staleness == .bulkSynchronous
         try device.perform { () throws(ABIError) in
             let joined = try launching { () throws(LaunchError) in
                 try Node.join(configuration, device: device.device)

@@ -65,7 +65,7 @@ private struct VirtualIteration {
         for bytes in localBytes where bytes == 0 || bytes > UInt64(Int.max / 1024) {
             throw .argument("local data of \(bytes) bytes")
         }
-        return PlanProblem(
+        var problem = PlanProblem(
             accesses: steps,
             locals: localBytes.enumerated().map {
                 PlanProblem.Local(name: "local data \($0.offset)", byteCount: Int($0.element))
@@ -75,6 +75,8 @@ private struct VirtualIteration {
                     table: table, byteCount: layout.cacheBytes,
                     isRun: !readsLate.contains(table), isWholeTable: true)
             }, tables: tables)
+        problem.updatesNeedRoom = steps.contains { $0.kind == .update && $0.matters }
+        return problem
     }
 
     private mutating func steps() throws(ABIError) -> [Access] {

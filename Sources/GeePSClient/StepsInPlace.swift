@@ -27,14 +27,27 @@ final class StepsInPlace: Sendable {
         self.tables = tables
         self.learningRate = learningRate
         clocks = Mutex(Array(repeating: Clock(), count: tables.count))
-        keeper.onFresh { [tables] table, block, age in
+        keeper.setUser(Tables(tables: tables))
+    }
+
+    /// What the keeper asks of tables; apart, since the keeper is held here.
+    private final class Tables: RowUser {
+        let tables: [TableCopy]
+
+        init(tables: [TableCopy]) { self.tables = tables }
+
+        func change(_ table: TableIndex, rows: Range<Int>, _ body: () -> Void) {
+            tables[table].change(rows, body)
+        }
+
+        func noteFresh(_ table: TableIndex, block: Int, age: UInt64) {
             tables[table].note(block: block, age: age, acknowledged: age)
         }
     }
 
     func initialise(_ table: TableIndex, values: UnsafeBufferPointer<Float>) {
         clocks.withLock { clocks in
-            tables[table].changeRows { keeper.initialise(table, values: values) }
+            keeper.initialise(table, values: values)
             catchUp(table, &clocks[table])
         }
     }
@@ -84,10 +97,8 @@ final class StepsInPlace: Sendable {
 
     private func step(_ table: TableIndex, _ clock: inout Clock, by pieces: [GradientPiece]?) {
         clock.taken += 1
-        let (tick, rate) = (clock.taken, learningRate(table, clock.taken))
-        tables[table].changeRows {
-            keeper.take(pieces, of: table, tick: tick, learningRate: rate)
-        }
+        keeper.take(
+            pieces, of: table, tick: clock.taken, learningRate: learningRate(table, clock.taken))
     }
 
     /// The update in the log of `tick`; nil where there is none.

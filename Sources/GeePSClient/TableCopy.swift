@@ -89,8 +89,8 @@ final class TableCopy: @unchecked Sendable {
         state = State(
             ages: Array(repeating: nil, count: blocks.count),
             acknowledged: Array(repeating: 0, count: blocks.count), laggards: blocks.count)
-        guard placement.isHost else { return }
-        // Managed memory allocates nothing once a plan is followed.
+        guard placement.isHost, rowsInPlace == nil else { return }
+        // Managed memory allocates nothing once a plan is followed; in place a log is what does without one.
         for _ in 0..<logsMaximum {
             state.logs.append(
                 Log(
@@ -115,8 +115,27 @@ final class TableCopy: @unchecked Sendable {
         rowsLock.withLock { body(rows) }
     }
 
-    /// Runs `body`, which changes the rows where they are, while nobody gathers from them.
-    func changeRows(_ body: () -> Void) { rowsLock.withLock(body) }
+    /// Runs `body`, which changes `changed` where they are, while nobody reads them.
+    func change(_ changed: Range<Int>, _ body: () -> Void) {
+        rowsLock.withLock {
+            let own = blocks.indices.lazy.filter { [blocks] in blocks[$0].rows.overlaps(changed) }
+            waitForCopies(of: own)
+            body()
+            let first = changed.lowerBound * layout.rowWidth
+            let copy = mirror?.update(
+                from: floats + first, byteOffset: first * MemoryLayout<Float>.stride,
+                byteCount: changed.count * layout.rowBytes)
+            guard let copy else { return }
+            for block in own { mirrorCopies[block] = copy }
+        }
+    }
+
+    /// Waits, under `rowsLock`, until copies from these blocks are done; bounded by copies under way.
+    private func waitForCopies(of blocks: some Sequence<Int>) {
+        // A failed one shows where the rows are used.
+        try? rowsAreRead?.wait()
+        for block in blocks { mirror?.wait(forCopy: mirrorCopies[block]) }
+    }
 
     /// Managed memory: `body` puts work on `stream` that reads the rows; `store` waits until it is done.
     func lendRows<R>(to stream: any DeviceStream, _ body: (UnsafePointer<Float>) -> R) -> R {
@@ -145,9 +164,7 @@ final class TableCopy: @unchecked Sendable {
         let count = payload.count / MemoryLayout<Float>.stride
         waitWhileHeld()
         rowsLock.withSharedLock {
-            // Bounded by copies under way. A failed one shows where the rows are used.
-            try? rowsAreRead?.wait()
-            mirror?.wait(forCopy: mirrorCopies[block])
+            waitForCopies(of: CollectionOfOne(block))
             copy(values, count: count, into: floats + first)
             guard let mirror else { return }
             mirrorCopies[block] = mirror.update(

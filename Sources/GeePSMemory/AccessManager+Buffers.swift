@@ -30,6 +30,7 @@ extension AccessManager {
                 lease, loan, address, of: batch, at: position, isComplete: isComplete)
         } else if isComplete {
             signal.withLock { state.counters.updates += 1 }
+            managed?.noteTaken(batch)
             if case .pooled(let memory) = lease.memory {
                 // The clock may have been raised while the buffer was out.
                 let tick = hasRaised(batch.table) ? self.tick.next.next : lease.tick

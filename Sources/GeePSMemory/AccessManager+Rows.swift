@@ -91,7 +91,7 @@ extension AccessManager {
     func perform(_ work: Reclaimer.Work) throws(AccessError) {
         switch work {
         case .raiseClock(let table):
-            if let managed {
+            if let managed, updatesMove {
                 managed.raiseClock(of: table)
             } else {
                 store.raiseClock(of: table)
@@ -138,8 +138,8 @@ extension AccessManager {
     /// Nothing of the application's uses rows of `table` any more.
     func raiseClock(of table: TableIndex) {
         managed?.markClock(of: table)
-        // Another thread is worth its wake only where it still has to add something.
-        if managed == nil, reclaimer?.isIdle == true { return store.raiseClock(of: table) }
+        // Another thread is worth its wake only where something still has to be added or copied.
+        if !updatesMove, reclaimer?.isIdle == true { return store.raiseClock(of: table) }
         reclaimer?.send(.raiseClock(table))
     }
 

@@ -261,9 +261,13 @@ public final class AccessManager: @unchecked Sendable {
             state.counters.updates += 1
             state.clockRaised[batch.table] = true
         }
+        managed?.noteTaken(batch)
         store.raiseClock(of: batch.table, from: pieces)
         return true
     }
+
+    /// Updates are made in managed memory and copied out; not where rows are stepped in place by what the caller has.
+    var updatesMove: Bool { managed != nil && !store.stepsInPlace }
 
     /// Whether rows can be stepped in place by this update, which begins at `position`: it is all there is, and nobody
     /// looks at them.
@@ -283,7 +287,7 @@ public final class AccessManager: @unchecked Sendable {
         // After the clock was raised an update can only belong to the next tick.
         let isLate = hasRaised(batch.table)
         let target = isLate ? tick.next.next : tick.next
-        if let managed {
+        if let managed, updatesMove {
             return try updateManaged(
                 managed, batch, at: isLate ? nil : position, tick: target,
                 isOverwritten: isOverwritten)

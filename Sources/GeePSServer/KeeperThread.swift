@@ -31,11 +31,11 @@ final class KeeperThread: @unchecked Sendable {
     private let mailbox: Mailbox<Event>
     private let onFailure: @Sendable (TransportError, Session) -> Void
     private var thread: DedicatedThread?
-    // In place: held by who runs an event; whether events are over, and who hears of rows, under it.
+    // In place: held by who runs an event; whether events are over, and who uses the rows, under it.
     private let isInPlace: Bool
     private let turn = Signal()
     private var isOver = false
-    private var onFresh: (@Sendable (TableIndex, Int, UInt64) -> Void)?
+    private var user: (any RowUser)?
 
     // This thread only; of `store`, the rows of its blocks.
     private var rules: KeeperProtocol
@@ -176,16 +176,14 @@ final class KeeperThread: @unchecked Sendable {
 
     // MARK: In place
 
-    /// Who hears of fresh rows; before anything is posted.
-    func tellOfFreshRows(_ tell: @escaping @Sendable (TableIndex, Int, UInt64) -> Void) {
-        turn.withLock { onFresh = tell }
-    }
+    /// Who uses the rows; before anything is posted.
+    func setUser(_ user: any RowUser) { turn.withLock { self.user = user } }
 
     /// Gives a block its initial values.
     func initialise(_ block: Int, from values: UnsafePointer<Float>) {
         turn.withLock {
             guard !isOver, rules.initialise(block: block) else { return }
-            store.initialise(block, from: values)
+            change(block...block) { store.initialise(block, from: values) }
             publish(block, to: nil)
         }
     }
@@ -199,18 +197,33 @@ final class KeeperThread: @unchecked Sendable {
             guard !isOver else { return }
             for block in blocks { accept(block, tick: tick) }
             if norms == nil {
-                if let pieces {
-                    crew.perform(count: blocks.count) { [store] index in
-                        store.apply(
-                            blocks[index], pieces: pieces, learningRate: learningRate,
-                            workerCount: 1)
-                    }
-                }
+                step(blocks, by: pieces, learningRate: learningRate, with: crew)
                 for block in blocks { endStep(block) }
             } else {
                 for block in blocks { hold(block, pieces, learningRate: learningRate) }
             }
         }
+    }
+
+    /// Steps all blocks of a table; rows that somebody else has written count as changed, too.
+    private func step(
+        _ blocks: [Int], by pieces: [GradientPiece]?, learningRate: Double, with crew: Crew
+    ) {
+        guard let first = blocks.first, let last = blocks.last else { return }
+        change(first...last) {
+            guard let pieces else { return }
+            crew.perform(count: blocks.count) { [store] index in
+                store.apply(
+                    blocks[index], pieces: pieces, learningRate: learningRate, workerCount: 1)
+            }
+        }
+    }
+
+    /// Runs `body`, which changes the rows of blocks of one table, while nobody reads them.
+    private func change(_ range: ClosedRange<Int>, _ body: () -> Void) {
+        guard let user else { return body() }
+        let (first, last) = (blocks[range.lowerBound], blocks[range.upperBound])
+        user.change(first.table, rows: first.rows.lowerBound..<last.rows.upperBound, body)
     }
 
     private func accept(_ block: Int, tick: UInt64) {
@@ -336,7 +349,8 @@ final class KeeperThread: @unchecked Sendable {
                     learningRate: push.learningRate, worker: worker)
                 held.recycle(push)
             case .apply:
-                if contributions[block] > 0, let gradientScale {
+                change(block...block) {
+                    guard contributions[block] > 0, let gradientScale else { return }
                     store.apply(
                         block, learningRate: learningRates[block], workerCount: workerCount,
                         gradientScale: gradientScale)
@@ -429,7 +443,8 @@ final class KeeperThread: @unchecked Sendable {
         board.show(block: block, age: age)
         if isInPlace {
             let place = blocks[block]
-            onFresh?(place.table, place.index - map.blocksOfTable[place.table].lowerBound, age)
+            let number = place.index - map.blocksOfTable[place.table].lowerBound
+            user?.noteFresh(place.table, block: number, age: age)
             return
         }
         times.notePublished(block: block / partCount, tick: age, at: monotonicNanoseconds())

@@ -19,9 +19,7 @@ final class OwnKeeper: KeeperInPlace {
         keeper.store.rows(of: table)
     }
 
-    func onFresh(_ tell: @escaping @Sendable (TableIndex, _ block: Int, _ age: UInt64) -> Void) {
-        part.tellOfFreshRows(tell)
-    }
+    func setUser(_ user: any RowUser) { part.setUser(user) }
 
     func initialise(_ table: TableIndex, values: UnsafeBufferPointer<Float>) {
         let layout = map.tables[table]

@@ -55,8 +55,8 @@ class Optimizer(torch.optim.Optimizer):
         self.tables = _layout.tables(model, inner)
         device = _device.of(self.tables[0].members[0].parameter)
         options = {**options, "device": device.option}
-        if self._steps_in_place:
-            options["keeper_threads"] = min(torch.get_num_threads(), 64)
+        if self._is_in_place:
+            options["keeper_threads"] = int(__import__("os").environ.get("KT", min(torch.get_num_threads(), 64)))
         rules = [_rules.rule(inner, self.param_groups[table.group]) for table in self.tables]
         self._rates = [rule.learning_rate for rule in rules]
         self._numbers = [_rules.numbers(rule) for rule in rules]
@@ -84,7 +84,7 @@ class Optimizer(torch.optim.Optimizer):
         waits_for_others = self.place.world_size > 1
         if not self._is_managed:
             self._clock = TwoPhaseClock(self._job, self.tables, waits_for_others, False)
-            if overlap is None and self._steps_in_place:
+            if overlap is None and self._is_in_place:
                 overlap = False
             memory = Resident(self._job, self.tables, waits_for_others, overlap, self._tell_changes)
             self._ahead = memory.ahead
@@ -105,11 +105,14 @@ class Optimizer(torch.optim.Optimizer):
         return self.options.get("memory") == "managed"
 
     @property
-    def _steps_in_place(self) -> bool:
-        """Whether ``step`` itself runs the optimizer, on torch's number of threads: sending earlier would gain nothing."""
+    def _is_in_place(self) -> bool:
+        """Whether who hands gradients over runs the optimizer, on torch's number of threads.
+
+        Resident memory then gains nothing by sending earlier than ``step``.
+        """
         is_on_host = self.tables[0].members[0].parameter.device.type == "cpu"
         is_alone = self.place.world_size == 1 and self.options["staleness"] == 0
-        return is_alone and is_on_host and not self._is_managed
+        return is_alone and is_on_host
 
     # ------------------------------------------------------------------------------------------------
     # Steps

@@ -27,7 +27,9 @@ class DryJob:
     is_usable = True
     device = _device.Host()
 
-    def __init__(self) -> None:
+    def __init__(self, is_in_place: bool) -> None:
+        # Updates need room on the device where the keeper's rows are elsewhere.
+        self._updates_need_room = int(not is_in_place)
         self.accesses: list[tuple[int, int, int]] = []
         self.local_bytes: list[int] = []
         self._leases: list[tuple[int, int]] = []
@@ -56,7 +58,7 @@ class DryJob:
 
     def update(self, table: _layout.Table, _: Any) -> None:
         self.drop_returned()
-        self.accesses += [(_UPDATE, table.index, 0), (_END_UPDATE, table.index, 0)]
+        self.accesses += [(_UPDATE, table.index, self._updates_need_room), (_END_UPDATE, table.index, 0)]
 
     def create_local(self, _: str, byte_count: int) -> int:
         self.local_bytes.append(byte_count)
@@ -115,6 +117,8 @@ def plan(
     *,
     loss: Callable[[Any], torch.Tensor] | None = None,
     offload_threshold: int = 1 << 14,
+    device: str | torch.device | None = None,
+    processes: int = 1,
 ) -> Plan:
     """Says what an iteration of ``model`` needs and moves with managed memory; computes and allocates nothing.
 
@@ -124,6 +128,8 @@ def plan(
         budget: bytes, as for ``attach``; None for as much as is of use.
         loss: makes a scalar of the model's output; the sum of all floating-point outputs otherwise.
         offload_threshold: as for ``attach``.
+        device: where the model will be trained; None for where it is now, or a GPU where that is the meta device.
+        processes: how many will train it. One alone, on the cpu, needs no room for gradients on their way.
 
     Raises:
         BudgetTooSmall: with the least budget that would do.
@@ -134,8 +140,9 @@ def plan(
         >>> plan(large, torch.empty(8, 4096, device="meta")).parameter_bytes > 2 * 2**30
         True
     """
+    kind = torch.device(device or next(model.parameters()).device).type
     with FakeTensorMode(allow_non_fake_inputs=True):
-        job = DryJob()
+        job = DryJob(is_in_place=kind == "cpu" and processes == 1)
         fake = _fake_copy(model)
         inputs = tree_map(_fake_tensor, example_input)
         trained = [parameter for parameter in fake.parameters() if parameter.requires_grad]

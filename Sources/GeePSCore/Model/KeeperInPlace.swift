@@ -4,10 +4,8 @@ public protocol KeeperInPlace: AnyObject, Sendable {
     /// The first row of `table`, aligned to 64 bytes; the others follow. Valid while the keeper lives.
     func rows(of table: TableIndex) -> UnsafeMutablePointer<Float>
 
-    /// Hears of every block whose rows are new: its table, its number there, their age.
-    ///
-    /// Set before anything else; called inside the calls below, and inside the server's that let steps go on.
-    func onFresh(_ tell: @escaping @Sendable (TableIndex, _ block: Int, _ age: UInt64) -> Void)
+    /// Sets who uses the rows; before anything else.
+    func setUser(_ user: any RowUser)
 
     /// Gives `table` its initial values; those that lie beyond are zero.
     func initialise(_ table: TableIndex, values: UnsafeBufferPointer<Float>)
@@ -18,4 +16,15 @@ public protocol KeeperInPlace: AnyObject, Sendable {
     /// - Precondition: the table's rows are of the tick before.
     func take(
         _ pieces: [GradientPiece]?, of table: TableIndex, tick: UInt64, learningRate: Double)
+}
+
+/// Who uses a keeper's rows where they are.
+///
+/// Asked inside the calls of `KeeperInPlace`, and inside the server's that let steps go on.
+public protocol RowUser: AnyObject, Sendable {
+    /// Runs `body`, which changes these rows of `table` where they are, while nobody reads them.
+    func change(_ table: TableIndex, rows: Range<Int>, _ body: () -> Void)
+
+    /// Hears, after the change, that the rows of a block, by its number in `table`, are of this age.
+    func noteFresh(_ table: TableIndex, block: Int, age: UInt64)
 }

@@ -108,6 +108,9 @@ extension ManagedMemory {
         try wait(for: outStream)
     }
 
+    /// An update went from the caller's memory to the host without room of its own.
+    func noteTaken(_ batch: RowBatch) { counted.bytesOut += UInt64(batch.byteCount) }
+
     /// Sets memory to zero where the application's work will find it so.
     func zero(_ address: UnsafeMutableRawPointer, count: Int) {
         if let application {

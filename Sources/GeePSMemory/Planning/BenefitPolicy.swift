@@ -37,7 +37,7 @@ extension SelectionDraft {
 
     /// Bytes copied each way per clock.
     var traffic: (bytesIn: Int, bytesOut: Int) {
-        var bytes = (bytesIn: 0, bytesOut: 0)
+        var bytes = (bytesIn: 0, bytesOut: problem.bytesOfTakenUpdates)
         for hold in outline.holds.indices {
             let size = outline.items[outline.holds[hold].item].byteCount
             if fetches(hold: hold) { bytes.bytesIn += size }

@@ -30,6 +30,7 @@ struct HoldTracer {
     mutating func note(_ position: Int, phase: Int) throws(PlanRefusal) {
         let access = problem.accesses[position]
         try checkBatch(access, position)
+        if !problem.updatesNeedRoom, access.kind == .update || access.kind == .endUpdate { return }
         let id = access.batch
         switch access.kind {
         case .clock:

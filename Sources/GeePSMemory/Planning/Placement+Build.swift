@@ -29,7 +29,7 @@ extension Placement {
         bytesOfArrivingRows = draft.problem.tables.indices.reduce(0) { sum, table in
             sum + (draft.selection.isOnDevice[table] ? draft.problem.tables[table].cacheBytes : 0)
         }
-        bytesOfUpdates = stays.reduce(0) { sum, stay in
+        bytesOfUpdates = stays.reduce(draft.problem.bytesOfTakenUpdates) { sum, stay in
             guard case .update = stay.item, stay.savesOut else { return sum }
             return sum + stay.byteCount
         }

@@ -69,6 +69,8 @@ public struct PlanProblem: Hashable, Sendable {
     public var batches: [Batch]
     /// By index of the table.
     public var tables: [Table]
+    /// An update is made in device memory before it is copied out; not where a keeper in place takes it from the caller's.
+    public var updatesNeedRoom = true
     /// Device memory that is always taken: indexes, workspaces of the device.
     public var fixedBytes = 0
     /// Device memory for everything, `fixedBytes` included; nil for as much as is of use.
@@ -99,6 +101,14 @@ public struct PlanProblem: Hashable, Sendable {
             }
         }
         return count
+    }
+
+    /// Copied out by updates that need no room, per clock.
+    var bytesOfTakenUpdates: Int {
+        guard !updatesNeedRoom else { return 0 }
+        return accesses.reduce(0) { sum, access in
+            access.kind == .update ? sum + batches[access.batch].byteCount : sum
+        }
     }
 
     /// Whether batch `id` is all rows of its table, in order.
