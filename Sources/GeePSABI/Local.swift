@@ -24,17 +24,21 @@ public func geeps_local_create(
 /// Keeps a copy of bytes.
 @c @implementation
 public func geeps_local_put(
-    _ job: OpaquePointer!, _ local: UInt32, _ bytes: UnsafeRawPointer!
+    _ job: OpaquePointer!, _ local: UInt32, _ bytes: UnsafeRawPointer!,
+    _ stays: UnsafeMutablePointer<Int32>!
 ) -> Int32 {
     call(job) { (job) throws(ABIError) in
         let client = try job.joined(for: "geeps_local_put").client
         let batch = try job.local(local)
         let bytes = try required(bytes, "bytes")
-        let buffer = try accessing { () throws(AccessError) in
-            try client.local(batch, fetch: false)
+        let isLeft = try accessing { () throws(AccessError) in
+            try client.put(
+                batch, left: stays == nil ? nil : UnsafeMutableRawPointer(mutating: bytes)
+            ) { room in
+                job.device.copy(bytes, to: room, byteCount: batch.byteCount)
+            }
         }
-        job.device.copy(bytes, to: buffer.address, byteCount: batch.byteCount)
-        buffer.release(keep: true)
+        stays?.pointee = isLeft ? 1 : 0
     }
 }
 
@@ -80,6 +84,7 @@ public func geeps_memory_count(
             all.plan_device_bytes = UInt64(placement.deviceBytes)
             all.plan_bytes_in = UInt64(placement.bytesIn)
             all.plan_bytes_out = UInt64(placement.bytesOut)
+            all.plan_left_bytes = UInt64(placement.leftBytes)
         }
         copyFirst(byte_count, of: all, to: out)
     }

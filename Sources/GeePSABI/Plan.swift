@@ -48,6 +48,11 @@ private struct VirtualIteration {
     /// What the planner is asked; as a client under BSP asks for what it has traced.
     mutating func problem() throws(ABIError) -> PlanProblem {
         let steps = try self.steps()
+        var staying = Set<UInt32>()
+        for access in accesses
+        where access.kind == Int32(Access.Kind.endLocal.rawValue) && access.matters == 2 {
+            staying.insert(access.id)
+        }
         var readsLate = Set<Int>()
         for (position, access) in steps.enumerated() where access.kind == .read {
             if let last = lastUpdates[access.batch], last < position {
@@ -68,7 +73,9 @@ private struct VirtualIteration {
         var problem = PlanProblem(
             accesses: steps,
             locals: localBytes.enumerated().map {
-                PlanProblem.Local(name: "local data \($0.offset)", byteCount: Int($0.element))
+                PlanProblem.Local(
+                    name: "local data \($0.offset)", byteCount: Int($0.element),
+                    mayBeLeft: staying.contains(UInt32($0.offset)))
             },
             batches: tables.enumerated().map { table, layout in
                 PlanProblem.Batch(

@@ -242,6 +242,23 @@ public final class Client: Sendable {
         return try manager.local(batch, fetch: fetch)
     }
 
+    /// Puts content into local data, or leaves it with the caller where the plan has it on the device until it is used.
+    ///
+    /// - Parameters:
+    ///   - left: where the caller has it, and can keep it as it is until the next access, which lends this very memory,
+    ///     is over; nil where it cannot.
+    ///   - copy: writes it, where it is not left.
+    /// - Returns: whether it is left.
+    /// - Throws: as `local`.
+    public func put(
+        _ batch: LocalBatch, left bytes: UnsafeMutableRawPointer?,
+        copy: (UnsafeMutableRawPointer) -> Void
+    ) throws(AccessError) -> Bool {
+        let start = store.application.enter(.local)
+        defer { _ = store.application.leave(since: start) }
+        return try manager.put(batch, left: bytes, copy: copy)
+    }
+
     /// Lets the planned iteration's updates of `table` leave now, though its rows are lent in place.
     ///
     /// What is lent does not change until it is given back, which must be before `clock`: fresh rows wait for it, and

@@ -49,6 +49,8 @@ extension AccessManager {
         let position = note(Access(.endLocal, batch: lease.batch, matters: keep))
         if case .managed(let loan, _) = lease.memory {
             endManagedLocal(lease.batch, loan, at: position, keep: keep)
+        } else {
+            managed?.endLeft(lease.batch, keep: keep)
         }
     }
 }

@@ -3,6 +3,29 @@ internal import GeePSDevice
 
 /// Local data from outside the iteration: its first content, and what was kept last.
 extension AccessManager {
+    /// Puts content into local data; the next access with `fetch` finds it.
+    ///
+    /// - Parameters:
+    ///   - left: where the caller has it, and can keep it as it is until the next access is over; nil where it cannot.
+    ///   - copy: writes it, where it is not left.
+    /// - Returns: whether it is left.
+    /// - Throws: as `local`.
+    public func put(
+        _ batch: LocalBatch, left bytes: UnsafeMutableRawPointer?,
+        copy: (UnsafeMutableRawPointer) -> Void
+    ) throws(AccessError) -> Bool {
+        let position = note(Access(.local, batch: batch.id, matters: false))
+        if let managed, managed.leave(batch.id, bytes, at: position) {
+            try rethrowFailure()
+            _ = note(Access(.endLocal, batch: batch.id, matters: true))
+            return true
+        }
+        let buffer = try local(batch, at: position, fetch: false)
+        copy(buffer.address)
+        buffer.release(keep: true)
+        return false
+    }
+
     /// Gives local data a first content, which the first access with `fetch` finds.
     ///
     /// - Parameter values: as many as `batch` has room for.
@@ -99,6 +122,12 @@ extension ManagedMemory {
             outStream.copy(
                 from: address, to: target, byteCount: local.byteCount,
                 direction: .deviceToHost, label: "\(local.name) read back")
+            try wait(for: outStream)
+        case .left(let bytes):
+            try settleApplication()
+            outStream.copy(
+                from: bytes, to: target, byteCount: local.byteCount, direction: .deviceToHost,
+                label: "\(local.name) read back")
             try wait(for: outStream)
         case .none, .lost:
             throw AccessError(

@@ -91,7 +91,8 @@ extension AccessManager {
         var problem = PlanProblem(
             accesses: plan.accesses,
             locals: (managed?.locals ?? []).map {
-                PlanProblem.Local(name: $0.name, byteCount: $0.byteCount)
+                PlanProblem.Local(
+                    name: $0.name, byteCount: $0.byteCount, mayBeLeft: $0.mayBeLeft)
             },
             batches: batches.map { batch in
                 var isRun = readsInPlace && !late.contains(batch.id)
@@ -278,8 +279,13 @@ extension AccessManager {
     func localManaged(
         _ managed: ManagedMemory, _ batch: LocalBatch, at position: Int?, fetch: Bool
     ) throws(AccessError) -> LocalBuffer {
+        if fetch, let bytes = managed.lendLeft(batch.id) {
+            return LocalBuffer(
+                address: bytes, byteCount: batch.byteCount,
+                lease: Lease(batch: batch.id, memory: .none, isTraced: true), manager: self)
+        }
         let lent: (address: UnsafeMutableRawPointer, loan: ManagedMemory.Loan)
-        if let position, let stay = managed.stay(at: position) {
+        if let position, let stay = managed.stay(at: position), managed.hasRoom(stay) {
             lent = try managed.lendLocal(
                 batch.id, stay: stay, at: position, fetch: fetch)
         } else {

@@ -313,7 +313,12 @@ public final class AccessManager: @unchecked Sendable {
     ///
     /// - Throws: managed memory only: what went wrong copying, `.outOfMemory` outside the plan, `.contentLost`.
     public func local(_ batch: LocalBatch, fetch: Bool) throws(AccessError) -> LocalBuffer {
-        let position = note(Access(.local, batch: batch.id, matters: fetch))
+        try local(batch, at: note(Access(.local, batch: batch.id, matters: fetch)), fetch: fetch)
+    }
+
+    func local(
+        _ batch: LocalBatch, at position: Int?, fetch: Bool
+    ) throws(AccessError) -> LocalBuffer {
         if let managed {
             try rethrowFailure()
             return try localManaged(managed, batch, at: position, fetch: fetch)

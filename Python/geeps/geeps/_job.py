@@ -140,10 +140,12 @@ class Job:
         self.call("geeps_local_create", name.encode(), byte_count, ctypes.byref(local))
         return local.value
 
-    def put_local(self, local: int, storage: torch.UntypedStorage) -> None:
-        """Keeps a copy of the bytes of ``storage`` there."""
+    def put_local(self, local: int, storage: torch.UntypedStorage) -> bool:
+        """Keeps a copy of the bytes of ``storage`` there; or not, if they stay where they are until they have been used."""
         self._follow()
-        self.call("geeps_local_put", local, storage.data_ptr())
+        stays = ctypes.c_int32()
+        self.call("geeps_local_put", local, storage.data_ptr(), ctypes.byref(stays))
+        return stays.value != 0
 
     def get_local(self, local: int) -> tuple[int, int]:
         """The address of what was put there and the lease to ``release``."""

@@ -17,7 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from . import _layout, _memory
 from ._job import Job
-from ._lent import Loan, Parameters, Place, Saved
+from ._lent import Loan, Parameters, Place, Saved, Unchanged
 from ._resident import send_gradients
 from ._two_phase import TwoPhaseClock
 
@@ -193,14 +193,13 @@ class Managed:
     @torch._dynamo.disable
     def _pack(self, tensor: torch.Tensor) -> Any:
         if tensor.layout != torch.strided or tensor.device != self._device:
-            return tensor.detach()
+            return Unchanged(tensor)
         storage = tensor.untyped_storage()
         entry = self._shown.get(storage._cdata)
         if entry is not None and not entry[0].expired():
             return Saved(entry[1], tensor, tensor.storage_offset())
         if tensor.numel() * tensor.element_size() < self._threshold or type(tensor) not in _PLAIN:
-            # Detached: a saved output that referred to its own graph would never be freed.
-            return tensor.detach()
+            return Unchanged(tensor)
         return self._keep(tensor, storage)
 
     def _keep(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> Saved:
@@ -231,17 +230,21 @@ class Managed:
         place = Place(self._job, local, byte_count)
         self._places[key] = (local, weakref.ref(place))
         self._ordinal += 1
-        self._job.put_local(local, storage)
+        place.is_left = self._job.put_local(local, storage)
         return place
 
     @torch._dynamo.disable
     def _unpack(self, saved: Any) -> torch.Tensor:
-        if not isinstance(saved, Saved):
-            return saved
+        if isinstance(saved, Unchanged):
+            return saved.tensor()
         if saved.tensor is None:
             source = saved.source
+            if saved.left is not None:
+                source.fetch()
+                saved.tensor = saved.left.tensor()
+                return saved.tensor
             if isinstance(source, Place):
-                flat = source.fetch().view(saved.dtype)
+                flat = source.bytes().view(saved.dtype)
             else:
                 table = self._owner[id(source.parameter)][0]
                 flat = self._view(self._borrow(table), source)

@@ -64,9 +64,10 @@ class DryJob:
         self.local_bytes.append(byte_count)
         return len(self.local_bytes) - 1
 
-    def put_local(self, local: int, _: Any) -> None:
+    def put_local(self, local: int, _: Any) -> bool:
         self.drop_returned()
-        self.accesses += [(_LOCAL, local, 0), (_END_LOCAL, local, 1)]
+        self.accesses += [(_LOCAL, local, 0), (_END_LOCAL, local, 2)]
+        return False
 
     def get_local(self, local: int) -> tuple[int, int]:
         return self._lend(_LOCAL, local, 1, _END_LOCAL)

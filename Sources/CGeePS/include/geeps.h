@@ -255,8 +255,10 @@ void geeps_release(geeps_lease *lease);
 /* Names a place for `byte_count` bytes that only this process uses, such as an activation. Does not wait. */
 int32_t geeps_local_create(geeps *job, const char *name, uint64_t byte_count, uint32_t *local);
 
-/* Keeps a copy of the place's bytes. Waits for room, as planned. */
-int32_t geeps_local_put(geeps *job, uint32_t local, const void *bytes);
+/* Puts `bytes` into the place: keeps a copy. Waits for room, as planned. Where `stays` is not null and the plan has the
+   place on the device until it is lent, nothing is copied: `*stays` is then 1, and the caller keeps the bytes as they
+   are until what geeps_local_get lends, which are these bytes, is released. They count as memory of the budget. */
+int32_t geeps_local_put(geeps *job, uint32_t local, const void *bytes, int32_t *stays);
 
 /* Lends what was put last; once, with the lease's release it is gone. Waits for copies, as planned. */
 int32_t geeps_local_get(geeps *job, uint32_t local, geeps_lease **lease, const void **bytes);
@@ -273,6 +275,7 @@ typedef struct geeps_memory {
     uint64_t plan_bytes_in;
     uint64_t plan_bytes_out;
     uint64_t budget_bytes; /* zero: as much as is of use */
+    uint64_t plan_left_bytes; /* of plan_device_bytes: most at one time of what stays with the caller */
 } geeps_memory;
 
 /* Fills the first `byte_count` bytes of `out`; GEEPS_ARGUMENT where memory is not managed. Waits for
@@ -294,7 +297,8 @@ typedef enum geeps_access_kind {
 typedef struct geeps_access {
     int32_t kind;    /* a geeps_access_kind */
     uint32_t id;     /* of the table, or of the local data */
-    int32_t matters; /* local: its content is needed; end of local: it must survive; update: it is made on the device and
+    int32_t matters; /* local: its content is needed; end of local: it must survive, and, if 2, may stay with
+                        who has put it; update: it is made on the device and
                         copied from there, which is so in all jobs but those of one process, keeper and host device */
 } geeps_access;
 

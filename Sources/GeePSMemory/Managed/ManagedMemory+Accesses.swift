@@ -17,6 +17,9 @@ extension ManagedMemory {
         return run.placement.stayOfAccess[position]
     }
 
+    /// Whether the stay has a place in the arena.
+    func hasRoom(_ stay: Int) -> Bool { run?.stays[stay].plan.isLeft == false }
+
     /// Lends the memory of a stay.
     func acquire(stay index: Int, at position: Int) throws(AccessError) -> (
         address: UnsafeMutableRawPointer, loan: Loan

@@ -22,6 +22,35 @@ extension ManagedMemory {
         return lent
     }
 
+    /// Leaves what the caller would put where it is, if it may be and the plan has it so.
+    ///
+    /// - Returns: false where it is to be copied.
+    func leave(_ id: Int, _ bytes: UnsafeMutableRawPointer?, at position: Int?) -> Bool {
+        let local = locals[id]
+        local.mayBeLeft = bytes != nil
+        guard let bytes, local.holders == 0, let stay = stay(at: position),
+            run?.stays[stay].plan.isLeft == true
+        else { return false }
+        local.content = .left(bytes)
+        return true
+    }
+
+    /// What was left with the caller, if that is where it is.
+    func lendLeft(_ id: Int) -> UnsafeMutableRawPointer? {
+        let local = locals[id]
+        guard case .left(let bytes) = local.content else { return nil }
+        noteHolder(of: local)
+        return bytes
+    }
+
+    /// The caller needs what it kept no more.
+    func endLeft(_ id: Int, keep: Bool) {
+        let local = locals[id]
+        local.holders -= 1
+        local.keeps = local.keeps || keep
+        if local.holders == 0, !local.keeps { local.content = .none }
+    }
+
     func checkContent(of local: LocalState) throws(AccessError) {
         guard local.content == .lost else { return }
         throw AccessError(

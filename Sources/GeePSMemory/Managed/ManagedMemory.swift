@@ -20,6 +20,8 @@ final class ManagedMemory: @unchecked Sendable {
         case device(stay: Int)
         /// On the device, in the piece it was last held in: nothing is planned.
         case piece
+        /// Where the caller has made it, as planned.
+        case left(UnsafeMutableRawPointer)
         /// It was kept, but the plan had no use for it.
         case lost
     }
@@ -34,6 +36,8 @@ final class ManagedMemory: @unchecked Sendable {
         var home: SharedBuffer?
         var holders = 0
         var keeps = false
+        /// Who puts content there can keep it.
+        var mayBeLeft = false
         /// While it is held outside a placement.
         var piece: Int?
 

@@ -11,6 +11,7 @@ extension Placement {
         phaseOfAccess = outline.phaseOfAccess
         arenaBytes = packing.height
         fixedBytes = draft.problem.fixedBytes
+        leftBytes = list.leftBytes
         var load = PhaseLoad(phaseCount: outline.phaseCount)
         var stayOfHold = [Int?](repeating: nil, count: outline.holds.count)
         for (index, stay) in list.drafts.enumerated() {
@@ -40,7 +41,7 @@ extension Placement {
             }
             for case let update? in updates.dropFirst() { stays[update].addsInto = updates[0] }
         }
-        let rooms = list.drafts.map(\.roomBytes)
+        let rooms = list.drafts.map { $0.isLeft ? 0 : $0.roomBytes }
         for index in stays.indices {
             stays[index].predecessors = predecessors(of: index, rooms, outline.phaseCount)
         }
@@ -63,10 +64,10 @@ extension Placement {
     /// The last holders of each byte, found by going back in time from the begin of the stay.
     private func predecessors(of index: Int, _ rooms: [Int], _ phaseCount: Int) -> [Dependency] {
         let stay = stays[index]
-        guard !stay.isPinned else { return [] }
+        guard !stay.isPinned, !stay.isLeft else { return [] }
         let range = stay.offset..<(stay.offset + rooms[index])
         var earlier: [(age: Int, dependency: Dependency)] = []
-        for (other, candidate) in stays.enumerated() where !candidate.isPinned {
+        for (other, candidate) in stays.enumerated() where !candidate.isPinned && !candidate.isLeft {
             let end = candidate.offset + rooms[other]
             guard candidate.offset < range.upperBound, end > range.lowerBound else { continue }
             var age = stay.firstPhase - candidate.firstPhase
@@ -135,6 +136,7 @@ extension Placement.Stay {
         predecessors = []
         addsInto = nil
         source = nil
+        isLeft = draft.isLeft
     }
 }
 

@@ -59,6 +59,8 @@ public struct Placement: Hashable, Sendable {
         ///
         /// An update of a table whose sum stays on the device until the last update of the iteration.
         public var addsInto: Int?
+        /// Its content stays in the caller's memory, which counts as the device's; it has no place in the arena.
+        public var isLeft: Bool
         /// Whose copy to the host must be done before content is fetched; nil for parameters, and where
         /// nothing is fetched.
         public var source: Dependency?
@@ -98,6 +100,8 @@ public struct Placement: Hashable, Sendable {
     public internal(set) var arenaBytes: Int
     /// Device memory beside the arena.
     public internal(set) var fixedBytes: Int
+    /// Most memory of the caller's that holds content which is left there.
+    public internal(set) var leftBytes: Int
     /// Copied from host to device per clock; rows that arrive for caches on the device included.
     public internal(set) var bytesIn: Int
     /// Copied from device to host per clock.
@@ -111,8 +115,8 @@ public struct Placement: Hashable, Sendable {
 
     /// Largest sum of what is set aside at one time; the arena is larger by what fragmentation costs.
     public var peakBytes: Int { phaseBytes.max() ?? 0 }
-    /// Arena and fixed memory.
-    public var deviceBytes: Int { arenaBytes + fixedBytes }
+    /// Arena, fixed memory and what is left with the caller.
+    public var deviceBytes: Int { arenaBytes + fixedBytes + leftBytes }
     /// Copied per clock, both ways.
     public var bytesMoved: Int { bytesIn + bytesOut }
     /// Copied per clock because local data does not stay.

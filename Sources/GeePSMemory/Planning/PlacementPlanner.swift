@@ -53,7 +53,11 @@ public final class PlacementPlanner {
     public var leastBytes: Int { base.packing.height + problem.fixedBytes }
 
     /// The budget from which on all that is worth keeping stays.
-    public var fullBytes: Int { max(leastBytes, everything.packing.height + problem.fixedBytes) }
+    public var fullBytes: Int { max(leastBytes, fullCapacity + problem.fixedBytes) }
+
+    private var fullCapacity: Int {
+        max(everything.packing.height, everything.leaving.map(\.height) ?? 0)
+    }
 
     /// The placement that moves least within the problem's budget.
     ///
@@ -71,7 +75,7 @@ public final class PlacementPlanner {
         // Without a budget everything stays, and no memory is taken for copies beside it.
         let capacity =
             budgetBytes.map { $0 - problem.fixedBytes }
-            ?? (policy == .paper ? .max : max(base.packing.height, everything.packing.height))
+            ?? (policy == .paper ? .max : max(base.packing.height, fullCapacity))
         guard capacity >= base.packing.height else {
             throw refusal(budgetBytes: budgetBytes ?? 0)
         }
@@ -200,7 +204,7 @@ public final class PlacementPlanner {
         _ candidate: Candidate, _ capacity: Int,
         roundsPerOrder: Int = Packing.mostRoundsPerOrder
     ) -> Placement {
-        var best = candidate.placement
+        var (best, chosen) = (candidate.placement, candidate)
         best.forecast = forecast(of: best)
         var draft = candidate.draft
         for depth in 1...Self.depthMost {
@@ -211,8 +215,12 @@ public final class PlacementPlanner {
             guard wider.packing.height <= capacity else { break }
             var placement = wider.placement
             placement.forecast = forecast(of: placement)
-            if placement.isFaster(than: best) { best = placement }
+            if placement.isFaster(than: best) { (best, chosen) = (placement, wider) }
         }
+        // Nothing more is moved, and less is copied.
+        guard let leaving = chosen.leaving, leaving.height <= capacity else { return best }
+        best = leaving.placement
+        best.forecast = forecast(of: best)
         return best
     }
 
@@ -277,5 +285,26 @@ private final class Candidate {
         leastCapacity = max(isPaperOnly ? limit : 0, draft.narrowPeak)
     }
 
+    var placement: Placement { Placement(draft, list, packing) }
+
+    /// The same with content left with the caller; nil where none may be.
+    private(set) lazy var leaving = list.leaving(draft.problem.locals).map { list in
+        Leaving(
+            draft: draft, list: list,
+            packing: Packing.pack(
+                list.pieces, phaseCount: draft.outline.phaseCount,
+                limit: max(0, limit - list.leftBytes), mayNarrow: mayNarrow,
+                roundsPerOrder: roundsPerOrder))
+    }
+}
+
+/// A candidate that leaves content with the caller.
+private struct Leaving {
+    let draft: SelectionDraft
+    let list: StayList
+    let packing: Packing
+
+    /// Bytes of the arena and of what is left.
+    var height: Int { packing.height + list.leftBytes }
     var placement: Placement { Placement(draft, list, packing) }
 }

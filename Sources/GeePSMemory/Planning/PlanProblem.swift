@@ -13,12 +13,17 @@ public struct PlanProblem: Hashable, Sendable {
         public var byteCount: Int
         /// Bytes that one sample of the batch adds; nil where the size does not depend on the batch.
         public var bytesPerSample: Int?
+        /// Its content is made in memory of the caller's, who can keep it there until it has been used.
+        public var mayBeLeft: Bool
 
         /// Local data.
-        public init(name: String, byteCount: Int, bytesPerSample: Int? = nil) {
+        public init(
+            name: String, byteCount: Int, bytesPerSample: Int? = nil, mayBeLeft: Bool = false
+        ) {
             self.name = name
             self.byteCount = byteCount
             self.bytesPerSample = bytesPerSample
+            self.mayBeLeft = mayBeLeft
         }
     }
 

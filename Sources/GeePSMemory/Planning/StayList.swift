@@ -18,6 +18,8 @@ struct StayList {
         /// Phases of room before and after for copies.
         var early = 0
         var late = 0
+        /// Its content stays where the caller has made it.
+        var isLeft = false
 
         var narrow: Occupancy { Occupancy(first: first, phaseCount: phaseCount, bytes: roomBytes) }
     }
@@ -44,10 +46,35 @@ struct StayList {
         drafts = order.map { drafts[$0] }
     }
 
-    /// For the packer.
+    /// The same with all content left where the caller has made it that may be, and is not copied anyway.
+    ///
+    /// - Returns: nil where there is none.
+    func leaving(_ locals: [PlanProblem.Local]) -> StayList? {
+        var list = self
+        for (index, draft) in drafts.enumerated() {
+            guard case .local(let id) = draft.item, locals[id].mayBeLeft, !draft.isPinned,
+                !draft.fetches, !draft.saves
+            else { continue }
+            list.drafts[index].isLeft = true
+        }
+        return list.drafts.contains(where: \.isLeft) ? list : nil
+    }
+
+    /// Most bytes at one time of what is left with the caller.
+    var leftBytes: Int {
+        var load = PhaseLoad(phaseCount: phaseCount)
+        for draft in drafts where draft.isLeft {
+            load.add(draft.roomBytes, first: draft.first, count: draft.phaseCount)
+        }
+        return load.peak
+    }
+
+    /// For the packer; what is left with the caller takes no room.
     var pieces: [PackingPiece] {
         drafts.map { draft in
-            PackingPiece(wide: span(of: draft, isNarrow: false), narrow: draft.narrow)
+            var piece = PackingPiece(wide: span(of: draft, isNarrow: false), narrow: draft.narrow)
+            if draft.isLeft { (piece.wide.bytes, piece.narrow.bytes) = (0, 0) }
+            return piece
         }
     }
 
