@@ -45,6 +45,14 @@ final class StreamProgress: @unchecked Sendable {
 
     func hasReached(_ position: UInt64) -> Bool { signal.withLock { completed >= position } }
 
+    /// Whether everything up to `position` is done, and nothing has failed.
+    func hasReachedInOrder(_ position: UInt64) -> Bool {
+        signal.withLock { completed >= position && failure == nil }
+    }
+
+    /// Waits until operation `position` is done, or has failed.
+    func reach(_ position: UInt64) { _ = try? wait(for: position, deadline: nil) }
+
     /// Notes that one more operation is done; the first `error` sticks.
     func advance(_ error: DeviceError?, emulatedEnd: UInt64?) {
         signal.withLock {

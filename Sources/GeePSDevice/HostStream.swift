@@ -1,6 +1,9 @@
 import GeePSCore
 
 /// The host device's stream: a bounded queue and the thread that empties it.
+///
+/// A copy that finds the stream idle is made by who asks for it: a thread would not be worth its wake, and whoever copies
+/// much at a time has a thread for it anyway.
 final class HostStream: DeviceStream, @unchecked Sendable {
     // Sendable: `enqueued` and `isClosed` are guarded by `order`; the rest is constant after init.
     let name: String
@@ -45,6 +48,7 @@ final class HostStream: DeviceStream, @unchecked Sendable {
         let copy = StreamCommand.Copy(
             source: source, target: target, byteCount: byteCount, direction: direction,
             isPageable: isPageable)
+        if performAtOnce({ copy.perform(on: device) }) != nil { return }
         let position = enqueue(.copy(copy), label)
         // As a GPU does: pageable memory is staged before the call returns.
         if isPageable, device.link != nil { _ = try? progress.wait(for: position, deadline: nil) }
@@ -99,12 +103,13 @@ final class HostStream: DeviceStream, @unchecked Sendable {
 
     func record(_ event: any DeviceEvent) {
         let event = own(event)
-        let position = enqueue(.mark, "")
+        let position = performAtOnce {} ?? enqueue(.mark, "")
         event.mark = StreamMark(progress: progress, position: position)
     }
 
     func wait(for event: any DeviceEvent) {
         guard let mark = own(event).mark, mark.progress !== progress else { return }
+        if !isPlayedOut, mark.progress.hasReachedInOrder(mark.position) { return }
         enqueue(.wait(mark), "")
     }
 
@@ -127,17 +132,38 @@ final class HostStream: DeviceStream, @unchecked Sendable {
         return event
     }
 
+    /// Does `work` on the caller's thread where nothing is before it; what comes behind waits for it.
+    ///
+    /// - Returns: its number; nil: it has to be queued.
+    private func performAtOnce(_ work: () -> Void) -> UInt64? {
+        guard !isPlayedOut else { return nil }
+        let position = order.withLock { () -> UInt64? in
+            guard !isClosed, progress.hasReachedInOrder(enqueued) else { return nil }
+            enqueued += 1
+            return enqueued
+        }
+        guard let position else { return nil }
+        work()
+        progress.advance(nil, emulatedEnd: nil)
+        return position
+    }
+
+    /// Work takes as long as it would elsewhere, or is shown in a timeline: all of it goes through the queue.
+    private var isPlayedOut: Bool {
+        device.link != nil || device.jitter != nil || device.timeline?.isRecording == true
+    }
+
     /// - Returns: the operation's number.
     @discardableResult
     private func enqueue(_ operation: StreamCommand.Operation, _ label: String) -> UInt64 {
         order.lock()
         defer { order.unlock() }
         precondition(!isClosed, "stream \(name) was closed and got work afterwards")
+        enqueued += 1
         queue.send(
             StreamCommand(
-                operation: operation, label: label,
+                operation: operation, position: enqueued, label: label,
                 enqueuedNanoseconds: isEmulated(operation) ? monotonicNanoseconds() : 0))
-        enqueued += 1
         return enqueued
     }
 

@@ -5,6 +5,8 @@ import Glibc
 struct StreamCommand: @unchecked Sendable {
     // Sendable: addresses are values; the caller leaves the memory alone until the work is done.
     var operation: Operation
+    /// Its number on the stream.
+    var position: UInt64
     var label: String
     /// When it was put on the stream; only of work whose length is emulated.
     var enqueuedNanoseconds: UInt64
@@ -30,6 +32,11 @@ struct StreamCommand: @unchecked Sendable {
         var byteCount: Int
         var direction: CopyDirection
         var isPageable: Bool
+
+        func perform(on device: HostDevice) {
+            memcpy(target, source, byteCount)
+            device.countCopy(byteCount, direction: direction, isPageable: isPageable)
+        }
     }
 
     struct Rows {
@@ -64,6 +71,8 @@ struct StreamWorker: Sendable {
     /// Performs `command`, or skips it after a failure, and notes that it is done.
     mutating func perform(_ command: StreamCommand) {
         var failure: DeviceError?
+        // Somebody may be at work on his own thread, see `HostStream.performAtOnce`.
+        progress.reach(command.position - 1)
         if !hasFailed {
             if let delay = jitter?.next(), delay > 0 {
                 sleepRoughly(until: monotonicNanoseconds() + delay)
@@ -95,9 +104,7 @@ struct StreamWorker: Sendable {
         case .mark: break
         case .copy(let copy):
             emulate(takes: copyEngine(for: copy), command) { [device] in
-                memcpy(copy.target, copy.source, copy.byteCount)
-                device.countCopy(
-                    copy.byteCount, direction: copy.direction, isPageable: copy.isPageable)
+                copy.perform(on: device)
             }
         case .compute(let nanoseconds): emulate(takes: (nanoseconds, nil), command) {}
         case .wait(let mark):
