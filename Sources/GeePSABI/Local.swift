@@ -42,6 +42,15 @@ public func geeps_local_put(
     }
 }
 
+/// Lets content stay with the caller from the next plan on.
+@c @implementation
+public func geeps_local_let_stay(_ job: OpaquePointer!, _ local: UInt32) -> Int32 {
+    call(job) { (job) throws(ABIError) in
+        let client = try job.joined(for: "geeps_local_let_stay").client
+        client.letStay(try job.local(local))
+    }
+}
+
 /// Lends what was put last.
 @c @implementation
 public func geeps_local_get(

@@ -242,6 +242,9 @@ public final class Client: Sendable {
         return try manager.local(batch, fetch: fetch)
     }
 
+    /// Lets the next plan leave what is put into local data with the caller, as if `put` had been told that it may be.
+    public func letStay(_ batch: LocalBatch) { manager.letStay(batch) }
+
     /// Puts content into local data, or leaves it with the caller where the plan has it on the device until it is used.
     ///
     /// - Parameters:

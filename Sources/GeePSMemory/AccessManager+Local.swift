@@ -3,6 +3,9 @@ internal import GeePSDevice
 
 /// Local data from outside the iteration: its first content, and what was kept last.
 extension AccessManager {
+    /// Lets the next plan leave content of local data with the caller, as if `put` had been told that it may be.
+    public func letStay(_ batch: LocalBatch) { managed?.locals[batch.id].mayBeLeft = true }
+
     /// Puts content into local data; the next access with `fetch` finds it.
     ///
     /// - Parameters:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from . import _layout
+from ._graphs import outside_graphs
 from ._job import Job
 from .errors import ArgumentError
 
@@ -86,7 +87,7 @@ class Ahead:
         if overlap is not False:
             arrive = weakref.WeakMethod(self._arrive)
 
-            @torch._dynamo.disable
+            @outside_graphs
             def hook(parameter: torch.Tensor) -> None:
                 method = arrive()
                 if method is not None:

@@ -16,6 +16,17 @@ from ._layout import Member, Table
 from ._library import NOT_YET, OK, Counters, Memory, Piece, Rule, check, error, library
 from .errors import Closed, Deadline
 
+#: This process; asked for only where it forks, since every call looks at it.
+_process = os.getpid()
+
+
+def _note_fork() -> None:
+    global _process
+    _process = os.getpid()
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
 #: Most of a wait that happens out of Python's sight: signals are looked at between slices.
 _SLICE_SECONDS = 0.2
 
@@ -33,7 +44,7 @@ class Job:
         wait_timeout: float,
         device: Host,
     ) -> None:
-        self._process = os.getpid()
+        self._process = _process
         self._handle = ctypes.c_void_p()
         self._wait_timeout = wait_timeout
         self.device = device
@@ -57,7 +68,7 @@ class Job:
     @property
     def handle(self) -> ctypes.c_void_p:
         """For the functions of ``geeps.h``."""
-        if os.getpid() != self._process:
+        if _process != self._process:
             raise Closed(
                 f"this process was forked from the one that attached GeePS ({self._process}); only that one trains"
             )
@@ -66,7 +77,7 @@ class Job:
     @property
     def is_usable(self) -> bool:
         """Whether calls make sense: not closed, and not a forked child's."""
-        return not self.is_closed and os.getpid() == self._process
+        return not self.is_closed and _process == self._process
 
     def wait(self, table: int) -> None:
         """Waits until the values of ``table`` are fresh enough; Ctrl-C ends it."""
@@ -107,7 +118,7 @@ class Job:
 
     def release(self, lease: int) -> None:
         """Gives back what ``read`` lent."""
-        if os.getpid() == self._process:
+        if _process == self._process:
             library.geeps_release(lease)
 
     def update(self, table: Table, gradients: list[tuple[torch.Tensor, Member]]) -> None:
@@ -140,12 +151,19 @@ class Job:
         self.call("geeps_local_create", name.encode(), byte_count, ctypes.byref(local))
         return local.value
 
-    def put_local(self, local: int, storage: torch.UntypedStorage) -> bool:
-        """Keeps a copy of the bytes of ``storage`` there; or not, if they stay where they are until they have been used."""
+    def put_local(self, local: int, source: torch.UntypedStorage | torch.Tensor, may_stay: bool) -> bool:
+        """Keeps a copy of bytes there; or not: they may stay where they are until they have been used."""
         self._follow()
+        if not may_stay:
+            self.call("geeps_local_put", local, source.data_ptr(), None)
+            return False
         stays = ctypes.c_int32()
-        self.call("geeps_local_put", local, storage.data_ptr(), ctypes.byref(stays))
+        self.call("geeps_local_put", local, source.data_ptr(), ctypes.byref(stays))
         return stays.value != 0
+
+    def let_stay(self, local: int) -> None:
+        """From the next plan on, what is put there may stay where it is."""
+        self.call("geeps_local_let_stay", local)
 
     def get_local(self, local: int) -> tuple[int, int]:
         """The address of what was put there and the lease to ``release``."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from . import _layout
+from ._graphs import outside_graphs
 from ._job import Job
 
 
@@ -33,7 +34,7 @@ class Parameters(dict):
 
     fetch: Callable[[torch.nn.Parameter], None]
 
-    @torch._dynamo.disable
+    @outside_graphs
     def __getitem__(self, name: str) -> torch.nn.Parameter | None:
         parameter = dict.__getitem__(self, name)
         if parameter is not None:

@@ -120,6 +120,7 @@ _FUNCTIONS = {
     "geeps_plan": [c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t, c_uint64, POINTER(PlanReport)],
     "geeps_peek": [c_void_p, c_uint32, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_uint64)],
     "geeps_local_create": [c_void_p, c_char_p, c_uint64, POINTER(c_uint32)],
+    "geeps_local_let_stay": [c_void_p, c_uint32],
     "geeps_local_put": [c_void_p, c_uint32, c_void_p, POINTER(c_int32)],
     "geeps_local_get": [c_void_p, c_uint32, POINTER(c_void_p), POINTER(c_void_p)],
     "geeps_memory_count": [c_void_p, POINTER(Memory), c_size_t],

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from . import _layout, _memory
+from ._graphs import outside_graphs
 from ._job import Job
 from ._lent import Loan, Parameters, Place, Saved, Unchanged
 from ._resident import send_gradients
@@ -55,6 +56,9 @@ class Managed:
         self._shown: dict[int, tuple[StorageWeakRef, _layout.Member]] = {}
         self._saved: dict[int, tuple[StorageWeakRef, int, weakref.ref[Place]]] = {}
         self._places: dict[tuple[int, int, int], tuple[int, weakref.ref[Place] | None]] = {}
+        # By storage of this iteration: its size, and what was saved of it in parts; which of these may be left in it.
+        self._parts: dict[int, tuple[int, list[Place]]] = {}
+        self._may_stay: set[int] = set()
         self._ordinal = 0
         self._hooks: list[Any] = []
         self._context: Any = None
@@ -112,7 +116,7 @@ class Managed:
     def _absence(self, member: _layout.Member) -> torch.Tensor:
         return torch.full((), torch.nan, device=self._device).expand(member.shape)
 
-    @torch._dynamo.disable
+    @outside_graphs
     def _need(self, parameter: torch.nn.Parameter) -> None:
         """Fetches the table of a parameter for the innermost running module."""
         entry = self._owner.get(id(parameter))
@@ -164,7 +168,7 @@ class Managed:
     # ------------------------------------------------------------------------------------------------
     # Modules that run
 
-    @torch._dynamo.disable
+    @outside_graphs
     def _enter(self, module: torch.nn.Module, _: Any) -> None:
         if not self._frames:
             self._clock.require_readable("the model runs")
@@ -175,7 +179,7 @@ class Managed:
                 self._context.__enter__()
         self._frames.append([])
 
-    @torch._dynamo.disable
+    @outside_graphs
     def _leave(self, module: torch.nn.Module, _: Any, __: Any) -> None:
         if self._frames:
             self._return(self._frames.pop())
@@ -190,7 +194,7 @@ class Managed:
     # ------------------------------------------------------------------------------------------------
     # What autograd saves
 
-    @torch._dynamo.disable
+    @outside_graphs
     def _pack(self, tensor: torch.Tensor) -> Any:
         if tensor.layout != torch.strided or tensor.device != self._device:
             return Unchanged(tensor)
@@ -209,15 +213,37 @@ class Managed:
             if place is not None:
                 return Saved(place, tensor, tensor.storage_offset())
         if 2 * tensor.numel() * tensor.element_size() >= storage.nbytes():
-            place = self._put(storage)
+            place = self._put(storage, storage.nbytes(), may_stay=True)
             self._saved[storage._cdata] = (StorageWeakRef(storage), tensor._version, weakref.ref(place))
             return Saved(place, tensor, tensor.storage_offset())
-        part = tensor.detach().clone(memory_format=torch.contiguous_format)
-        return Saved(self._put(part.untyped_storage()), part, 0)
+        return self._keep_part(tensor, storage)
 
-    def _put(self, storage: torch.UntypedStorage) -> Place:
-        """Copies bytes to a place of its own; the same one in every iteration."""
-        byte_count = storage.nbytes()
+    def _keep_part(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> Saved:
+        part = tensor if _is_dense(tensor) else tensor.detach().clone(memory_format=torch.contiguous_format)
+        byte_count = part.numel() * part.element_size()
+        place = self._put(part, byte_count, may_stay=None)
+        if part is tensor:
+            _, places = self._parts.setdefault(storage._cdata, (storage.nbytes(), []))
+            places.append(place)
+        return Saved(place, part, 0)
+
+    def _learn_parts(self) -> None:
+        """Parts that are most of what they are parts of, as a projection's thirds, need no copy more than a whole."""
+        for byte_count, places in self._parts.values():
+            if 2 * sum(place.byte_count for place in places) < byte_count:
+                continue
+            for place in places:
+                if place.local not in self._may_stay:
+                    self._may_stay.add(place.local)
+                    self._job.let_stay(place.local)
+        self._parts.clear()
+
+    def _put(self, source: torch.UntypedStorage | torch.Tensor, byte_count: int, may_stay: bool | None) -> Place:
+        """Takes bytes to a place of its own, the same one in every iteration, or leaves them, if the plan does.
+
+        Args:
+            may_stay: None for what has been learned.
+        """
         extra = 0
         while True:
             key = (self._ordinal, byte_count, extra)
@@ -230,10 +256,10 @@ class Managed:
         place = Place(self._job, local, byte_count)
         self._places[key] = (local, weakref.ref(place))
         self._ordinal += 1
-        place.is_left = self._job.put_local(local, storage)
+        place.is_left = self._job.put_local(local, source, local in self._may_stay if may_stay is None else may_stay)
         return place
 
-    @torch._dynamo.disable
+    @outside_graphs
     def _unpack(self, saved: Any) -> torch.Tensor:
         if isinstance(saved, Unchanged):
             return saved.tensor()
@@ -254,7 +280,7 @@ class Managed:
     # ------------------------------------------------------------------------------------------------
     # Gradients and clocks
 
-    @torch._dynamo.disable
+    @outside_graphs
     def _take_gradient(self, parameter: torch.Tensor) -> None:
         """Hands a table's gradients over when the last one of a pass is in."""
         table, _ = self._owner[id(parameter)]
@@ -282,6 +308,7 @@ class Managed:
         self._return(self._outside)
         for table in self._tables:
             self._send_table(table)
+        self._learn_parts()
 
     def refresh(self) -> None:
         """The next access waits."""
@@ -326,6 +353,12 @@ class Managed:
         self._end_whole()
         # A clock without updates: the keepers send what they have been given.
         self._job.clock()
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Whether the values, in whatever order, lie side by side."""
+    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return span == tensor.numel()
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter, FakeTensor)

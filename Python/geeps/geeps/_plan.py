@@ -64,10 +64,14 @@ class DryJob:
         self.local_bytes.append(byte_count)
         return len(self.local_bytes) - 1
 
-    def put_local(self, local: int, _: Any) -> bool:
+    def put_local(self, local: int, _: Any, may_stay: bool) -> bool:
         self.drop_returned()
-        self.accesses += [(_LOCAL, local, 0), (_END_LOCAL, local, 2)]
+        self.accesses += [(_LOCAL, local, 0), (_END_LOCAL, local, 2 if may_stay else 1)]
         return False
+
+    def let_stay(self, local: int) -> None:
+        kept, left = (_END_LOCAL, local, 1), (_END_LOCAL, local, 2)
+        self.accesses = [left if access == kept else access for access in self.accesses]
 
     def get_local(self, local: int) -> tuple[int, int]:
         return self._lend(_LOCAL, local, 1, _END_LOCAL)

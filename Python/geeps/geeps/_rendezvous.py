@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ._graphs import outside_graphs
 from ._job import Job
 from ._launch import Place, free_port
 from .errors import ArgumentError
@@ -60,7 +61,7 @@ class BufferSync:
         if self._hook:
             self._hook.remove()
 
-    @torch._dynamo.disable
+    @outside_graphs
     def _before_forward(self, module: torch.nn.Module, _: Any) -> None:
         if module.training and torch.is_grad_enabled():
             self._sync()

@@ -260,6 +260,10 @@ int32_t geeps_local_create(geeps *job, const char *name, uint64_t byte_count, ui
    are until what geeps_local_get lends, which are these bytes, is released. They count as memory of the budget. */
 int32_t geeps_local_put(geeps *job, uint32_t local, const void *bytes, int32_t *stays);
 
+/* Lets the next plan leave what is put into the place with the caller, as if `stays` had not been null so far. Does not
+   wait. */
+int32_t geeps_local_let_stay(geeps *job, uint32_t local);
+
 /* Lends what was put last; once, with the lease's release it is gone. Waits for copies, as planned. */
 int32_t geeps_local_get(geeps *job, uint32_t local, geeps_lease **lease, const void **bytes);
 

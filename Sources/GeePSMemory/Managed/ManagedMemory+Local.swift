@@ -27,7 +27,7 @@ extension ManagedMemory {
     /// - Returns: false where it is to be copied.
     func leave(_ id: Int, _ bytes: UnsafeMutableRawPointer?, at position: Int?) -> Bool {
         let local = locals[id]
-        local.mayBeLeft = bytes != nil
+        local.mayBeLeft = local.mayBeLeft || bytes != nil
         guard let bytes, local.holders == 0, let stay = stay(at: position),
             run?.stays[stay].plan.isLeft == true
         else { return false }
