@@ -7,6 +7,7 @@ local data. Every access is noted by the parameter server, and one iteration's a
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -56,8 +57,10 @@ class Managed:
         self._shown: dict[int, tuple[StorageWeakRef, _layout.Member]] = {}
         self._saved: dict[int, tuple[StorageWeakRef, int, weakref.ref[Place]]] = {}
         self._places: dict[tuple[int, int, int], tuple[int, weakref.ref[Place] | None]] = {}
-        # By storage of this iteration: its size, and what was saved of it in parts; which of these may be left in it.
-        self._parts: dict[int, tuple[int, list[Place]]] = {}
+        # What was saved in parts in this iteration, by storage, and where each of these is now.
+        self._parts: list[_Parts] = []
+        self._parts_of: dict[int, _Parts] = {}
+        # Local data of parts that may be left where they are.
         self._may_stay: set[int] = set()
         self._ordinal = 0
         self._hooks: list[Any] = []
@@ -223,20 +226,28 @@ class Managed:
         byte_count = part.numel() * part.element_size()
         place = self._put(part, byte_count, may_stay=None)
         if part is tensor:
-            _, places = self._parts.setdefault(storage._cdata, (storage.nbytes(), []))
-            places.append(place)
+            self._parts_in(storage).add(place)
         return Saved(place, part, 0)
+
+    def _parts_in(self, storage: torch.UntypedStorage) -> _Parts:
+        parts = self._parts_of.get(storage._cdata)
+        if parts is None or parts.storage.expired():
+            parts = _Parts(StorageWeakRef(storage), storage.nbytes())
+            self._parts_of[storage._cdata] = parts
+            self._parts.append(parts)
+        return parts
 
     def _learn_parts(self) -> None:
         """Parts that are most of what they are parts of, as a projection's thirds, need no copy more than a whole."""
-        for byte_count, places in self._parts.values():
-            if 2 * sum(place.byte_count for place in places) < byte_count:
+        for parts in self._parts:
+            if 2 * parts.saved_bytes < parts.byte_count:
                 continue
-            for place in places:
-                if place.local not in self._may_stay:
-                    self._may_stay.add(place.local)
-                    self._job.let_stay(place.local)
+            for local in parts.locals:
+                if local not in self._may_stay:
+                    self._may_stay.add(local)
+                    self._job.let_stay(local)
         self._parts.clear()
+        self._parts_of.clear()
 
     def _put(self, source: torch.UntypedStorage | torch.Tensor, byte_count: int, may_stay: bool | None) -> Place:
         """Takes bytes to a place of its own, the same one in every iteration, or leaves them, if the plan does.
@@ -353,6 +364,20 @@ class Managed:
         self._end_whole()
         # A clock without updates: the keepers send what they have been given.
         self._job.clock()
+
+
+@dataclasses.dataclass
+class _Parts:
+    """What was saved of a storage in parts; no places, which would be held by that."""
+
+    storage: StorageWeakRef
+    byte_count: int
+    saved_bytes: int = 0
+    locals: list[int] = dataclasses.field(default_factory=list)
+
+    def add(self, place: Place) -> None:
+        self.saved_bytes += place.byte_count
+        self.locals.append(place.local)
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:

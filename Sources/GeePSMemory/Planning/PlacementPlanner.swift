@@ -56,7 +56,7 @@ public final class PlacementPlanner {
     public var fullBytes: Int { max(leastBytes, fullCapacity + problem.fixedBytes) }
 
     private var fullCapacity: Int {
-        max(everything.packing.height, everything.leaving.map(\.height) ?? 0)
+        max(everything.packing.height, everything.leavingAll.map(\.height) ?? 0)
     }
 
     /// The placement that moves least within the problem's budget.
@@ -218,7 +218,7 @@ public final class PlacementPlanner {
             if placement.isFaster(than: best) { (best, chosen) = (placement, wider) }
         }
         // Nothing more is moved, and less is copied.
-        guard let leaving = chosen.leaving, leaving.height <= capacity else { return best }
+        guard let leaving = chosen.leaving(within: capacity) else { return best }
         best = leaving.placement
         best.forecast = forecast(of: best)
         return best
@@ -287,9 +287,27 @@ private final class Candidate {
 
     var placement: Placement { Placement(draft, list, packing) }
 
-    /// The same with content left with the caller; nil where none may be.
-    private(set) lazy var leaving = list.leaving(draft.problem.locals).map { list in
-        Leaving(
+    /// The same with as much content left with the caller as fits beside the rest; nil where that is none.
+    ///
+    /// What is left cannot share memory with what comes later, so not all may fit; it does best with what stays longest.
+    func leaving(within capacity: Int) -> Leaving? {
+        let leavable = list.leavable(draft.problem.locals)
+        for eighths in [8, 7, 6, 4, 2] where leavable.count * eighths >= 8 {
+            let leaving = self.leaving(leavable.prefix(leavable.count * eighths / 8))
+            if leaving.height <= capacity { return leaving }
+        }
+        return nil
+    }
+
+    /// The same with all content left with the caller that may be; nil where there is none.
+    private(set) lazy var leavingAll: Leaving? = {
+        let leavable = list.leavable(draft.problem.locals)
+        return leavable.isEmpty ? nil : leaving(leavable[...])
+    }()
+
+    private func leaving(_ stays: ArraySlice<Int>) -> Leaving {
+        let list = list.leaving(stays)
+        return Leaving(
             draft: draft, list: list,
             packing: Packing.pack(
                 list.pieces, phaseCount: draft.outline.phaseCount,

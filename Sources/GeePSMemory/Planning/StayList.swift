@@ -46,18 +46,21 @@ struct StayList {
         drafts = order.map { drafts[$0] }
     }
 
-    /// The same with all content left where the caller has made it that may be, and is not copied anyway.
-    ///
-    /// - Returns: nil where there is none.
-    func leaving(_ locals: [PlanProblem.Local]) -> StayList? {
-        var list = self
-        for (index, draft) in drafts.enumerated() {
-            guard case .local(let id) = draft.item, locals[id].mayBeLeft, !draft.isPinned,
-                !draft.fetches, !draft.saves
-            else { continue }
-            list.drafts[index].isLeft = true
+    /// What may be left where the caller has made it and is not copied anyway, the longest stays first.
+    func leavable(_ locals: [PlanProblem.Local]) -> [Int] {
+        let found = drafts.indices.filter { index in
+            guard case .local(let id) = drafts[index].item else { return false }
+            let draft = drafts[index]
+            return locals[id].mayBeLeft && !draft.isPinned && !draft.fetches && !draft.saves
         }
-        return list.drafts.contains(where: \.isLeft) ? list : nil
+        return found.sorted { (drafts[$1].phaseCount, $0) < (drafts[$0].phaseCount, $1) }
+    }
+
+    /// The same with the content of some stays left with the caller.
+    func leaving(_ indexes: some Sequence<Int>) -> StayList {
+        var list = self
+        for index in indexes { list.drafts[index].isLeft = true }
+        return list
     }
 
     /// Most bytes at one time of what is left with the caller.
