@@ -289,7 +289,7 @@ struct ManagedTests {
                 try check(
                     geeps_local_put(
                         job.handle, local,
-                        [Float](repeating: Float(step) + Float(local), count: 512)))
+                        [Float](repeating: Float(step) + Float(local), count: 512), nil))
             }
             for local in locals.reversed() {
                 var lease: OpaquePointer?
@@ -324,6 +324,44 @@ struct ManagedTests {
             usleep(10_000)
         }
         return memory
+    }
+
+    @Test(arguments: [1 << 14, 4096])
+    func whatThePlanKeepsOnTheDeviceStaysWithTheCaller(budget: Int) throws {
+        let job = try TestJob.joined(
+            [Float](repeating: 1, count: 256), rule: TestJob.sgd(rate: 1),
+            options: ["memory": "managed", "budget_bytes": String(budget)])
+        var locals = [UInt32](repeating: 0, count: 2)
+        for index in locals.indices {
+            try check(geeps_local_create(job.handle, "activation \(index)", 2048, &locals[index]))
+        }
+        let made = locals.map { _ in UnsafeMutablePointer<Float>.allocate(capacity: 512) }
+        defer { for memory in made { memory.deallocate() } }
+        var memory = geeps_memory()
+        var left: [Int32] = []
+        for step in 0..<5 {
+            _ = try job.read(1)
+            left = try locals.map { local in
+                made[Int(local)].update(repeating: Float(step) + Float(local), count: 512)
+                var stays: Int32 = -1
+                try check(geeps_local_put(job.handle, local, made[Int(local)], &stays))
+                return stays
+            }
+            for local in locals.reversed() {
+                var (lease, bytes): (OpaquePointer?, UnsafeRawPointer?) = (nil, nil)
+                try check(geeps_local_get(job.handle, local, &lease, &bytes))
+                let values = try #require(bytes?.assumingMemoryBound(to: Float.self))
+                #expect((0..<512).allSatisfy { values[$0] == Float(step) + Float(local) })
+                #expect((values == made[Int(local)]) == (left[Int(local)] == 1))
+                geeps_release(lease)
+            }
+            try job.step([Float](repeating: 1, count: 256))
+            memory = try settledMemory(job)
+        }
+        #expect(memory.plan_device_bytes <= budget)
+        // 1 KiB of rows and one of the two fit 4 KiB.
+        #expect(left == (budget > 4096 ? [1, 1] : [1, 0]))
+        #expect(memory.plan_left_bytes == (budget > 4096 ? 4096 : 2048))
     }
 
     @Test func aPeekIsNoPartOfThePlan() throws {

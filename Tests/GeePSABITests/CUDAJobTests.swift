@@ -41,7 +41,7 @@ struct CUDAJobTests {
             let kept = (0..<1024).map { Float($0) }
             let result = try caller.train(job, steps: 6) { _ in
                 let bytes = try caller.upload(kept)
-                try check(geeps_local_put(job.handle, local, bytes.address))
+                try check(geeps_local_put(job.handle, local, bytes.address, nil))
                 try caller.free(bytes)
                 var (lease, address): (OpaquePointer?, UnsafeRawPointer?) = (nil, nil)
                 try check(geeps_local_get(job.handle, local, &lease, &address))

@@ -41,6 +41,54 @@ import Testing
         #expect(rows == [0, 1, 2, 3, 8, 10, 12, 14, 8, 9, 10, 11, 28, 31, 34, 37])
     }
 
+    @Test func aCopyOnAnIdleStreamIsMadeByWhoAsksForItAndWorkBehindItWaits() throws {
+        let device = HostDevice()
+        let stream = try device.makeStream(name: "idle")
+        let event = try device.makeEvent()
+        let memory = try device.allocate(byteCount: 64, for: .accessBuffers)
+        memory.floats[0] = 1
+        stream.copy(
+            from: memory.address, to: memory.address + 4, byteCount: 4, direction: .deviceToDevice)
+        stream.record(event)
+        #expect(event.isDone && memory.floats[1] == 1)
+        // With something before it, it waits for its turn.
+        let gate = Gate()
+        stream.run { gate.pass() }
+        stream.copy(
+            from: memory.address, to: memory.address + 8, byteCount: 4, direction: .deviceToDevice)
+        stream.record(event)
+        #expect(!event.isDone && memory.floats[2] == 0)
+        gate.open()
+        try event.wait(deadline: patience)
+        #expect(memory.floats[2] == 1)
+    }
+
+    @Test func copiesOfManyThreadsOnOneStreamComeOneAfterTheOther() throws {
+        let device = HostDevice()
+        let stream = try device.makeStream(name: "shared")
+        let count = 4096
+        let memory = try device.allocate(byteCount: 3 * 4 * count, for: .accessBuffers)
+        let (one, other, target) = (memory.floats, memory.floats + count, memory.floats + 2 * count)
+        for index in 0..<count { (one[index], other[index]) = (1, 2) }
+        let sources = [HostPointer(one), HostPointer(other)]
+        let to = HostPointer(target)
+        let threads = sources.map { source in
+            DedicatedThread(name: "copier") {
+                for round in 0..<500 {
+                    stream.copy(
+                        from: source.floats, to: to.floats, byteCount: 4 * count,
+                        direction: .deviceToDevice)
+                    // Goes through the queue, now and then.
+                    if round % 7 == 0 { stream.run {} }
+                }
+            }
+        }
+        for thread in threads { thread.join() }
+        try stream.synchronise(deadline: patience)
+        // Two copies at a time would mix their values.
+        #expect(Set((0..<count).map { target[$0] }).count == 1)
+    }
+
     @Test func aFullQueueHoldsTheCallerAndIsCounted() throws {
         let device = HostDevice(streamCapacity: 4)
         let stream = try device.makeStream(name: "full")
@@ -135,4 +183,11 @@ import Testing
             stream.run {}
         }
     }
+}
+
+/// An address that threads of a test share.
+private struct HostPointer: @unchecked Sendable {
+    // Sendable: a value; the stream orders what is done with the memory.
+    let floats: UnsafeMutablePointer<Float>
+    init(_ floats: UnsafeMutablePointer<Float>) { self.floats = floats }
 }

@@ -17,6 +17,7 @@ struct PlacementChecker {
         checker.checkContent()
         checker.checkDependencies()
         checker.checkUpdates()
+        checker.checkLeft()
         return checker.faults
     }
 
@@ -38,12 +39,13 @@ struct PlacementChecker {
 
     private mutating func checkSizes(budgetBytes: Int?) {
         if let budgetBytes {
-            require(placement.deviceBytes <= budgetBytes, "arena and fixed memory fit the budget")
+            require(placement.deviceBytes <= budgetBytes, "all device memory fits the budget")
         }
-        require(placement.peakBytes <= placement.arenaBytes, "the peak fits the arena")
+        require(
+            placement.peakBytes <= placement.arenaBytes + placement.leftBytes, "the peak fits")
         var bytesIn = 0
-        var bytesOut = 0
-        for stay in placement.stays {
+        var bytesOut = bytesOfTakenUpdates
+        for stay in placement.stays where !stay.isLeft {
             require(stay.offset % problem.granuleBytes == 0, "offsets are aligned")
             require(
                 stay.offset >= 0 && stay.offset + room(stay) <= placement.arenaBytes,
@@ -56,10 +58,37 @@ struct PlacementChecker {
         require(bytesOut == placement.bytesOut, "bytes out are those of the stays")
     }
 
+    /// Updates that need no room are copied out all the same.
+    private var bytesOfTakenUpdates: Int {
+        guard !problem.updatesNeedRoom else { return 0 }
+        let updates = problem.accesses.filter { $0.kind == .update }
+        return updates.reduce(0) { $0 + problem.batches[$1.batch].byteCount }
+    }
+
+    /// What is left with the caller may be, is not copied, and is counted.
+    private mutating func checkLeft() {
+        for stay in placement.stays where stay.isLeft {
+            guard case .local(let id) = stay.item else {
+                require(false, "only local data is left")
+                continue
+            }
+            require(problem.locals[id].mayBeLeft, "what is left may be")
+            require(!stay.fetchesIn && !stay.savesOut && !stay.isPinned, "what is left is not copied")
+            require(stay.predecessors.isEmpty, "what is left takes nobody's memory")
+        }
+        for phase in 0..<phaseCount {
+            let left = placement.stays.filter { $0.isLeft && isSetAside($0, phase) }
+            require(
+                left.reduce(0) { $0 + room($1) } <= placement.leftBytes, "what is left is counted")
+        }
+    }
+
     /// Every access has a stay of its item, which contains it.
     private mutating func checkCover() {
         for (position, access) in problem.accesses.enumerated() where access.kind != .clock {
             guard let index = placement.stayOfAccess[position] else {
+                let isUpdate = access.kind == .update || access.kind == .endUpdate
+                if isUpdate, !problem.updatesNeedRoom { continue }
                 let isRead = access.kind == .read || access.kind == .endRead
                 let batch = problem.batches[access.batch]
                 require(
@@ -87,14 +116,15 @@ struct PlacementChecker {
     private mutating func checkOverlap() {
         for phase in 0..<(2 * phaseCount) {
             var ranges: [Range<Int>] = []
-            for stay in placement.stays where room(stay) > 0 && isSetAside(stay, phase) {
+            let present = placement.stays.filter { isSetAside($0, phase) }
+            for stay in present where room(stay) > 0 && !stay.isLeft {
                 ranges.append(stay.offset..<(stay.offset + room(stay)))
             }
             ranges.sort { $0.lowerBound < $1.lowerBound }
             for (one, other) in zip(ranges, ranges.dropFirst()) {
                 require(one.upperBound <= other.lowerBound, "no byte has two owners")
             }
-            let sum = ranges.reduce(0) { $0 + $1.count }
+            let sum = present.reduce(0) { $0 + room($1) }
             require(sum <= placement.phaseBytes[phase % phaseCount], "the load counts every stay")
         }
         for stay in placement.stays where !stay.isPinned {
@@ -157,7 +187,7 @@ struct PlacementChecker {
 
     /// Every update leaves once: by itself, or in another that is there when it ends.
     private mutating func checkUpdates() {
-        var bytes = 0
+        var bytes = bytesOfTakenUpdates
         for stay in placement.stays {
             guard case .update(let id) = stay.item else {
                 require(stay.addsInto == nil, "only updates are added to others")
@@ -205,7 +235,7 @@ struct PlacementChecker {
     /// Predecessors end before a stay begins, and cover whatever had its memory before.
     private mutating func checkDependencies() {
         let stays = placement.stays
-        for stay in stays where !stay.isPinned {
+        for stay in stays where !stay.isPinned && !stay.isLeft {
             for dependency in stay.predecessors {
                 let other = stays[dependency.stay]
                 require(
@@ -217,7 +247,7 @@ struct PlacementChecker {
             }
             let others = stays.indices.filter { index in
                 let other = stays[index]
-                return !other.isPinned && room(stay) > 0 && room(other) > 0
+                return !other.isPinned && !other.isLeft && room(stay) > 0 && room(other) > 0
                     && other.offset < stay.offset + room(stay)
                     && stay.offset < other.offset + room(other)
             }

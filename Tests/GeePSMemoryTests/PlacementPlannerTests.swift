@@ -34,6 +34,25 @@ import Testing
         }
     }
 
+    @Test(arguments: blocks(from: 15000))
+    func placementsThatLeaveContentWithTheCallerAreSound(seeds: Range<UInt64>) throws {
+        var leaving = 0
+        for seed in seeds {
+            let problem = PlanGenerator.leavingProblem(seed: seed)
+            let planner = try Self.planner(problem)
+            var budgets: [Int?] = Self.budgets(planner)
+            budgets.append(nil)
+            for budget in budgets {
+                let placement = try planner.placement(budgetBytes: budget)
+                let faults = PlacementChecker.faults(
+                    of: placement, for: problem, budgetBytes: budget)
+                #expect(faults.isEmpty, "seed \(seed), budget \(budget ?? -1)")
+                leaving += placement.leftBytes > 0 ? 1 : 0
+            }
+        }
+        #expect(leaving > 0)
+    }
+
     @Test(arguments: blocks(from: 20000))
     func moreBudgetNeverMovesMoreAndNeverMoreThanThePaper(seeds: Range<UInt64>) throws {
         for seed in seeds {

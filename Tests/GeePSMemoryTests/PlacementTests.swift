@@ -47,6 +47,42 @@ import Testing
         #expect(placement.bytesIn == 4 * kilo && placement.bytesOut == 4 * kilo)
     }
 
+    @Test func contentIsLeftWithTheCallerWhereItFitsBesideTheRest() throws {
+        // Two activations wait for their use while 2 kB are busy: 7 kB at once, all told.
+        var sketch = clocked { net in
+            let first = net.local("first", 4 * kilo)
+            let second = net.local("second", kilo)
+            let busy = net.local("busy", 2 * kilo)
+            net.step([(first, false, true)], read: nil, update: nil)
+            net.step([(second, false, true)], read: nil, update: nil)
+            for _ in 0..<4 { net.step([(busy, false, false)], read: nil, update: nil) }
+            net.step([(second, true, false)], read: nil, update: nil)
+            net.step([(first, true, false)], read: nil, update: nil)
+        }
+        sketch.problem.locals[0].mayBeLeft = true
+        sketch.problem.locals[1].mayBeLeft = true
+        let all = try plan(sketch, budget: 7 * kilo)
+        #expect(all.leftBytes == 5 * kilo && all.arenaBytes == 2 * kilo && all.bytesMoved == 0)
+        // What moves is not left, and the other, which shares no memory then, has to fit.
+        let tight = try plan(sketch, budget: 4 * kilo)
+        #expect(tight.homes[0] == .moves && tight.leftBytes == 0)
+        let both = try plan(sketch, budget: 5 * kilo)
+        #expect(both.homes[0] == .moves && both.leftBytes == kilo && both.arenaBytes == 4 * kilo)
+    }
+
+    @Test func anUpdateThatAKeeperInPlaceTakesNeedsNoRoom() throws {
+        var sketch = clocked { net in
+            let table = net.table("layer", 4 * kilo)
+            net.step([], read: table, update: table)
+        }
+        let made = try PlacementPlanner(sketch.problem)
+        sketch.problem.updatesNeedRoom = false
+        let taken = try PlacementPlanner(sketch.problem)
+        #expect(made.leastBytes == 8 * kilo && taken.leastBytes == 4 * kilo)
+        let placement = try taken.placement()
+        #expect(placement.bytesOut == 4 * kilo && placement.bytesOfUpdates == 4 * kilo)
+    }
+
     @Test func keepIsStickyAcrossHoldersThatOverlap() throws {
         var problem = clocked { net in _ = net.local("shared", kilo) }.problem
         problem.locals.append(PlanProblem.Local(name: "large", byteCount: 4 * kilo))

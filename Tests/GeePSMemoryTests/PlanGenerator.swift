@@ -33,6 +33,15 @@ enum PlanGenerator {
         return problem
     }
 
+    /// The same, with local data that may be left with the caller, and sometimes updates that need no room.
+    static func leavingProblem(seed: UInt64) -> PlanProblem {
+        var problem = problem(seed: seed)
+        var random = PlanRandom(seed: seed ^ 0x5eed)
+        for index in problem.locals.indices { problem.locals[index].mayBeLeft = random.chance(70) }
+        problem.updatesNeedRoom = random.chance(50)
+        return problem
+    }
+
     static func phaseCount(_ problem: PlanProblem) -> Int {
         var phases = 1
         var wasRelease = false

@@ -18,7 +18,7 @@ import geeps
 @pytest.fixture(autouse=True)
 def keepers_work_beside_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those of several processes do, for which gradients leave early; what step does here is the same."""
-    monkeypatch.setattr(geeps.Optimizer, "_steps_in_place", property(lambda _: False))
+    monkeypatch.setattr(geeps.Optimizer, "_is_in_place", property(lambda _: False))
 
 
 def attached(**options: object) -> tuple[torch.nn.Module, geeps.Optimizer]:

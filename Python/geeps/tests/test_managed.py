@@ -184,3 +184,59 @@ def run_large_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, ste
     loss.backward()
     optimizer.step()
     return [loss.item()]
+
+
+class Thirds(torch.nn.Module):
+    """Saves three parts of one storage, the first of them as nobody else lays values out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = torch.nn.Linear(16, 48)
+        self.out = torch.nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # [3, batch, 16] in one storage.
+        q, k, v = self.up(x).unflatten(-1, (3, 16)).movedim(-2, 0).contiguous().unbind()
+        return self.out(q.exp() * k.sin() * v)
+
+
+def test_what_fits_stays_where_torch_has_it() -> None:
+    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, number: int) -> float:
+        x = torch.randn(64, 16, generator=torch.Generator().manual_seed(number))
+        loss = model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    torch.manual_seed(1)
+    plain = Thirds()
+    torch.manual_seed(1)
+    ours = Thirds()
+    theirs = torch.optim.SGD(plain.parameters(), lr=0.1)
+    attached = geeps.attach(ours, torch.optim.SGD(ours.parameters(), lr=0.1), memory="managed", offload_threshold=256)
+    assert [step(ours, attached, n) for n in range(6)] == [step(plain, theirs, n) for n in range(6)]
+    report = attached.report()
+    assert report["plan_deviations"] == 0 and report["plans_followed"] == 1
+    planned = geeps.plan(
+        Thirds(), torch.zeros(64, 16), loss=lambda out: out.square().mean(), offload_threshold=256
+    ).activation_bytes
+    # All of them, the three parts and what was made of these included.
+    assert report["plan_left_bytes"] >= planned // 2 > 64 * 48 * 4
+    attached.close()
+
+
+@pytest.mark.parametrize("threshold", [1, 1 << 20], ids=["left", "small"])
+def test_a_saved_tensor_that_is_written_to_is_noticed_as_by_torch(threshold: int) -> None:
+    model = torch.nn.Linear(8, 8)
+    attached = geeps.attach(
+        model, torch.optim.SGD(model.parameters(), lr=0.1), memory="managed", offload_threshold=threshold
+    )
+    for _ in range(3):
+        model(torch.ones(4, 8)).exp().sum().backward()
+        attached.step()
+    y = model(torch.ones(4, 8)).exp()
+    y.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+    attached.close()

@@ -92,7 +92,7 @@ public struct Placement: Hashable, Sendable {
     public internal(set) var homes: [Home]
     /// By table.
     public internal(set) var cacheHomes: [CacheHome]
-    /// By phase, bytes set aside, `fixedBytes` not included.
+    /// By phase, bytes set aside in the arena or left with the caller.
     public internal(set) var phaseBytes: [Int]
     /// By access, its phase.
     public internal(set) var phaseOfAccess: [Int]
@@ -113,7 +113,7 @@ public struct Placement: Hashable, Sendable {
     /// Speed, when compute times and link are known.
     public internal(set) var forecast: Forecast?
 
-    /// Largest sum of what is set aside at one time; the arena is larger by what fragmentation costs.
+    /// Largest sum of what is there at one time; arena and what is left are larger by what fragmentation costs.
     public var peakBytes: Int { phaseBytes.max() ?? 0 }
     /// Arena, fixed memory and what is left with the caller.
     public var deviceBytes: Int { arenaBytes + fixedBytes + leftBytes }
