@@ -191,8 +191,10 @@ struct TwoPhaseTests {
         return norm
     }
 
-    @Test func gradientsAreScaledOrDropped() throws {
-        let job = try TestJob.joined([10, 10], rule: TestJob.sgd(rate: 1, momentum: 0.5))
+    @Test(arguments: ["resident", "managed"])
+    func gradientsAreScaledOrDropped(memory: String) throws {
+        let job = try TestJob.joined(
+            [10, 10], rule: TestJob.sgd(rate: 1, momentum: 0.5), options: ["memory": memory])
         #expect(try begin(job, [3, 4]) == 5)
         #expect(refusal(geeps_clock_begin(job.handle)).status == 1)
         try check(geeps_clock_finish(job.handle, 0.5, 0))
@@ -362,6 +364,34 @@ struct ManagedTests {
         // 1 KiB of rows and one of the two fit 4 KiB.
         #expect(left == (budget > 4096 ? [1, 1] : [1, 0]))
         #expect(memory.plan_left_bytes == (budget > 4096 ? 4096 : 2048))
+    }
+
+    @Test func rowsOnTheDeviceFollowEveryStep() throws {
+        // Several blocks, and a step held back and let go on now and then.
+        let count = 300_000
+        let job = try TestJob.joined(
+            [Float](repeating: 1, count: count), rule: TestJob.sgd(rate: 1),
+            options: ["memory": "managed", "keeper_threads": "2"])
+        let gradient = [Float](repeating: 1, count: count)
+        for step in 0..<8 {
+            let found = try job.read(count)
+            #expect(found.allSatisfy { $0 == Float(1 - step) })
+            guard step % 3 == 2 else {
+                try job.step(gradient)
+                continue
+            }
+            try check(geeps_clock_begin(job.handle))
+            try job.step(gradient)
+            var norm = 0.0
+            try check(geeps_gradient_norm(job.handle, &norm, 20))
+            try check(geeps_clock_finish(job.handle, 1, 0))
+        }
+        var counters = geeps_counters()
+        try check(geeps_count(job.handle, &counters, MemoryLayout<geeps_counters>.size))
+        // Not a copy of the keeper's, which would be new anyway.
+        #expect(counters.reads_in_place >= 6)
+        let memory = try settledMemory(job)
+        #expect(memory.plan_bytes_in == memory.plan_bytes_out)
     }
 
     @Test func aPeekIsNoPartOfThePlan() throws {
