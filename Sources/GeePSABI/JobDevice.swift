@@ -19,6 +19,11 @@ enum JobDevice {
 
     static let source = Mutex(Source.system)
 
+    var isHost: Bool {
+        if case .host = self { return true }
+        return false
+    }
+
     /// Finds the device; its memory is taken at `reserve`.
     ///
     /// - Throws: what is missing and how to get it.

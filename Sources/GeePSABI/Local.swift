@@ -32,8 +32,10 @@ public func geeps_local_put(
         let batch = try job.local(local)
         let bytes = try required(bytes, "bytes")
         let isLeft = try accessing { () throws(AccessError) in
-            try client.put(
-                batch, left: stays == nil ? nil : UnsafeMutableRawPointer(mutating: bytes)
+            // A GPU's pool is all of the budget from the start: what stays elsewhere would come on top.
+            let mayStay = stays != nil && job.device.isHost
+            return try client.put(
+                batch, left: mayStay ? UnsafeMutableRawPointer(mutating: bytes) : nil
             ) { room in
                 job.device.copy(bytes, to: room, byteCount: batch.byteCount)
             }
@@ -47,7 +49,8 @@ public func geeps_local_put(
 public func geeps_local_let_stay(_ job: OpaquePointer!, _ local: UInt32) -> Int32 {
     call(job) { (job) throws(ABIError) in
         let client = try job.joined(for: "geeps_local_let_stay").client
-        client.letStay(try job.local(local))
+        let batch = try job.local(local)
+        if job.device.isHost { client.letStay(batch) }
     }
 }
 

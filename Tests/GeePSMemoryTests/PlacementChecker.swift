@@ -73,7 +73,8 @@ struct PlacementChecker {
                 continue
             }
             require(problem.locals[id].mayBeLeft, "what is left may be")
-            require(!stay.fetchesIn && !stay.savesOut && !stay.isPinned, "what is left is not copied")
+            require(
+                !stay.fetchesIn && !stay.savesOut && !stay.isPinned, "what is left is not copied")
             require(stay.predecessors.isEmpty, "what is left takes nobody's memory")
         }
         for phase in 0..<phaseCount {

@@ -27,9 +27,11 @@ class DryJob:
     is_usable = True
     device = _device.Host()
 
-    def __init__(self, is_in_place: bool) -> None:
+    def __init__(self, is_on_host: bool, is_alone: bool) -> None:
         # Updates need room on the device where the keeper's rows are elsewhere.
-        self._updates_need_room = int(not is_in_place)
+        self._updates_need_room = int(not (is_on_host and is_alone))
+        # A GPU's pool is all of the budget from the start.
+        self._may_stay = is_on_host
         self.accesses: list[tuple[int, int, int]] = []
         self.local_bytes: list[int] = []
         self._leases: list[tuple[int, int]] = []
@@ -66,10 +68,12 @@ class DryJob:
 
     def put_local(self, local: int, _: Any, may_stay: bool) -> bool:
         self.drop_returned()
-        self.accesses += [(_LOCAL, local, 0), (_END_LOCAL, local, 2 if may_stay else 1)]
+        self.accesses += [(_LOCAL, local, 0), (_END_LOCAL, local, 2 if may_stay and self._may_stay else 1)]
         return False
 
     def let_stay(self, local: int) -> None:
+        if not self._may_stay:
+            return
         kept, left = (_END_LOCAL, local, 1), (_END_LOCAL, local, 2)
         self.accesses = [left if access == kept else access for access in self.accesses]
 
@@ -147,7 +151,7 @@ def plan(
     """
     kind = torch.device(device or next(model.parameters()).device).type
     with FakeTensorMode(allow_non_fake_inputs=True):
-        job = DryJob(is_in_place=kind == "cpu" and processes == 1)
+        job = DryJob(is_on_host=kind == "cpu", is_alone=processes == 1)
         fake = _fake_copy(model)
         inputs = tree_map(_fake_tensor, example_input)
         trained = [parameter for parameter in fake.parameters() if parameter.requires_grad]

@@ -255,9 +255,10 @@ void geeps_release(geeps_lease *lease);
 /* Names a place for `byte_count` bytes that only this process uses, such as an activation. Does not wait. */
 int32_t geeps_local_create(geeps *job, const char *name, uint64_t byte_count, uint32_t *local);
 
-/* Puts `bytes` into the place: keeps a copy. Waits for room, as planned. Where `stays` is not null and the plan has the
-   place on the device until it is lent, nothing is copied: `*stays` is then 1, and the caller keeps the bytes as they
-   are until what geeps_local_get lends, which are these bytes, is released. They count as memory of the budget. */
+/* Puts `bytes` into the place: keeps a copy. Waits for room, as planned. Where `stays` is not null, the device is the
+   host and the plan has the place on the device until it is lent, nothing is copied: `*stays` is then 1, and the caller
+   keeps the bytes as they are until what geeps_local_get lends, which are these bytes, is released. They count as memory
+   of the budget. */
 int32_t geeps_local_put(geeps *job, uint32_t local, const void *bytes, int32_t *stays);
 
 /* Lets the next plan leave what is put into the place with the caller, as if `stays` had not been null so far. Does not

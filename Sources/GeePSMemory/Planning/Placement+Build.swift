@@ -67,7 +67,8 @@ extension Placement {
         guard !stay.isPinned, !stay.isLeft else { return [] }
         let range = stay.offset..<(stay.offset + rooms[index])
         var earlier: [(age: Int, dependency: Dependency)] = []
-        for (other, candidate) in stays.enumerated() where !candidate.isPinned && !candidate.isLeft {
+        for (other, candidate) in stays.enumerated()
+        where !candidate.isPinned && !candidate.isLeft {
             let end = candidate.offset + rooms[other]
             guard candidate.offset < range.upperBound, end > range.lowerBound else { continue }
             var age = stay.firstPhase - candidate.firstPhase
