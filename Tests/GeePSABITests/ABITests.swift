@@ -366,6 +366,21 @@ struct ManagedTests {
         #expect(memory.plan_left_bytes == (budget > 4096 ? 4096 : 2048))
     }
 
+    @Test(arguments: ["resident", "managed"], ["1", "2"])
+    func noUpdateThatCameTooLateIsLost(memory: String, keepers: String) throws {
+        // More keepers than one: lanes instead of the keeper's rows in place.
+        let job = try TestJob.joined(
+            [1], rule: TestJob.sgd(rate: 1), options: ["memory": memory, "keepers": keepers])
+        for step in 0..<6 {
+            _ = try job.read(1)
+            try check(job.update([(0, [1])]))
+            // Not planned: the table's clock has been raised.
+            if step == 3 { try check(job.update([(0, [1])])) }
+            try check(geeps_clock(job.handle, nil))
+        }
+        #expect(try job.read(1) == [-6])
+    }
+
     @Test func rowsOnTheDeviceFollowEveryStep() throws {
         // Several blocks, and a step held back and let go on now and then.
         let count = 300_000

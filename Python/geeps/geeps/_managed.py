@@ -7,20 +7,19 @@ local data. Every access is noted by the parameter server, and one iteration's a
 
 from __future__ import annotations
 
-import dataclasses
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from . import _layout, _memory
 from ._graphs import outside_graphs
 from ._job import Job
-from ._lent import Loan, Parameters, Place, Saved, Unchanged
+from ._lent import Loan, Parameters
 from ._resident import send_gradients
+from ._saved import SavedTensors
 from ._two_phase import TwoPhaseClock
 
 
@@ -40,7 +39,6 @@ class Managed:
         self._model = model
         self._job = job
         self._tables = tables
-        self._threshold = threshold
         self._waits_for_others = waits_for_others
         self._device = tables[0].members[0].parameter.device
         self._on_forward = on_forward
@@ -55,14 +53,7 @@ class Managed:
         self._outside: list[_layout.Table] = []
         # By storage: the parameter that it holds, while it is lent.
         self._shown: dict[int, tuple[StorageWeakRef, _layout.Member]] = {}
-        self._saved: dict[int, tuple[StorageWeakRef, int, weakref.ref[Place]]] = {}
-        self._places: dict[tuple[int, int, int], tuple[int, weakref.ref[Place] | None]] = {}
-        # What was saved in parts in this iteration, by storage, and where each of these is now.
-        self._parts: list[_Parts] = []
-        self._parts_of: dict[int, _Parts] = {}
-        # Local data of parts that may be left where they are.
-        self._may_stay: set[int] = set()
-        self._ordinal = 0
+        self._saved = SavedTensors(job, self._device, threshold, self._shown, weakref.WeakMethod(self._fetch))
         self._hooks: list[Any] = []
         self._context: Any = None
         self._is_whole = False
@@ -157,6 +148,10 @@ class Managed:
         self._shown[storage._cdata] = (StorageWeakRef(storage), member)
         return flat
 
+    def _fetch(self, member: _layout.Member) -> torch.Tensor:
+        """A parameter's values as a flat tensor."""
+        return self._view(self._borrow(self._owner[id(member.parameter)][0]), member)
+
     def _show(self, table: _layout.Table, loan: Loan) -> None:
         for member in table.members:
             member.parameter.data = self._view(loan, member).as_strided(member.shape, member.stride)
@@ -178,7 +173,7 @@ class Managed:
             self._return(self._outside)
             self._on_forward()
             if torch.is_grad_enabled() and self._context is None and torch._C._current_graph_task_id() == -1:
-                self._context = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
+                self._context = torch.autograd.graph.saved_tensors_hooks(self._saved.pack, self._saved.unpack)
                 self._context.__enter__()
         self._frames.append([])
 
@@ -193,100 +188,6 @@ class Managed:
         if self._context is not None:
             self._context.__exit__(None, None, None)
             self._context = None
-
-    # ------------------------------------------------------------------------------------------------
-    # What autograd saves
-
-    @outside_graphs
-    def _pack(self, tensor: torch.Tensor) -> Any:
-        if tensor.layout != torch.strided or tensor.device != self._device:
-            return Unchanged(tensor)
-        storage = tensor.untyped_storage()
-        entry = self._shown.get(storage._cdata)
-        if entry is not None and not entry[0].expired():
-            return Saved(entry[1], tensor, tensor.storage_offset())
-        if tensor.numel() * tensor.element_size() < self._threshold or type(tensor) not in _PLAIN:
-            return Unchanged(tensor)
-        return self._keep(tensor, storage)
-
-    def _keep(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> Saved:
-        known = self._saved.get(storage._cdata)
-        if known is not None and not known[0].expired() and known[1] == tensor._version:
-            place = known[2]()
-            if place is not None:
-                return Saved(place, tensor, tensor.storage_offset())
-        if 2 * tensor.numel() * tensor.element_size() >= storage.nbytes():
-            place = self._put(storage, storage.nbytes(), may_stay=True)
-            self._saved[storage._cdata] = (StorageWeakRef(storage), tensor._version, weakref.ref(place))
-            return Saved(place, tensor, tensor.storage_offset())
-        return self._keep_part(tensor, storage)
-
-    def _keep_part(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> Saved:
-        part = tensor if _is_dense(tensor) else tensor.detach().clone(memory_format=torch.contiguous_format)
-        byte_count = part.numel() * part.element_size()
-        place = self._put(part, byte_count, may_stay=None)
-        if part is tensor:
-            self._parts_in(storage).add(place)
-        return Saved(place, part, 0)
-
-    def _parts_in(self, storage: torch.UntypedStorage) -> _Parts:
-        parts = self._parts_of.get(storage._cdata)
-        if parts is None or parts.storage.expired():
-            parts = _Parts(StorageWeakRef(storage), storage.nbytes())
-            self._parts_of[storage._cdata] = parts
-            self._parts.append(parts)
-        return parts
-
-    def _learn_parts(self) -> None:
-        """Parts that are most of what they are parts of, as a projection's thirds, need no copy more than a whole."""
-        for parts in self._parts:
-            if 2 * parts.saved_bytes < parts.byte_count:
-                continue
-            for local in parts.locals:
-                if local not in self._may_stay:
-                    self._may_stay.add(local)
-                    self._job.let_stay(local)
-        self._parts.clear()
-        self._parts_of.clear()
-
-    def _put(self, source: torch.UntypedStorage | torch.Tensor, byte_count: int, may_stay: bool | None) -> Place:
-        """Takes bytes to a place of its own, the same one in every iteration, or leaves them, if the plan does.
-
-        Args:
-            may_stay: None for what has been learned.
-        """
-        extra = 0
-        while True:
-            key = (self._ordinal, byte_count, extra)
-            local, holder = self._places.get(key, (-1, None))
-            if holder is None or holder() is None:
-                break
-            extra += 1  # a graph of an earlier iteration still has it
-        if local < 0:
-            local = self._job.create_local(f"saved tensor {self._ordinal}", byte_count)
-        place = Place(self._job, local, byte_count)
-        self._places[key] = (local, weakref.ref(place))
-        self._ordinal += 1
-        place.is_left = self._job.put_local(local, source, local in self._may_stay if may_stay is None else may_stay)
-        return place
-
-    @outside_graphs
-    def _unpack(self, saved: Any) -> torch.Tensor:
-        if isinstance(saved, Unchanged):
-            return saved.tensor()
-        if saved.tensor is None:
-            source = saved.source
-            if saved.left is not None:
-                source.fetch()
-                saved.tensor = saved.left.tensor()
-                return saved.tensor
-            if isinstance(source, Place):
-                flat = source.bytes().view(saved.dtype)
-            else:
-                table = self._owner[id(source.parameter)][0]
-                flat = self._view(self._borrow(table), source)
-            saved.tensor = flat.as_strided(saved.shape, saved.stride, saved.offset)
-        return saved.tensor
 
     # ------------------------------------------------------------------------------------------------
     # Gradients and clocks
@@ -319,12 +220,11 @@ class Managed:
         self._return(self._outside)
         for table in self._tables:
             self._send_table(table)
-        self._learn_parts()
+        self._saved.end_pass()
 
     def refresh(self) -> None:
         """The next access waits."""
-        self._ordinal = 0
-        self._saved.clear()
+        self._saved.begin_iteration()
         self._shown.clear()
 
     # ------------------------------------------------------------------------------------------------
@@ -364,26 +264,3 @@ class Managed:
         self._end_whole()
         # A clock without updates: the keepers send what they have been given.
         self._job.clock()
-
-
-@dataclasses.dataclass
-class _Parts:
-    """What was saved of a storage in parts; no places, which would be held by that."""
-
-    storage: StorageWeakRef
-    byte_count: int
-    saved_bytes: int = 0
-    locals: list[int] = dataclasses.field(default_factory=list)
-
-    def add(self, place: Place) -> None:
-        self.saved_bytes += place.byte_count
-        self.locals.append(place.local)
-
-
-def _is_dense(tensor: torch.Tensor) -> bool:
-    """Whether the values, in whatever order, lie side by side."""
-    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return span == tensor.numel()
-
-
-_PLAIN = (torch.Tensor, torch.nn.Parameter, FakeTensor)
