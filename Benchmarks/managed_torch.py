@@ -256,8 +256,6 @@ class Managed:
 
     @staticmethod
     def side(budget: int) -> Side:
-        # What an earlier pool has lent may be torch's by now.
-        Managed.lent.clear()
         model = build()
         attached = geeps.attach(
             model, sgd(model), memory="managed", budget=budget, offload_threshold=THRESHOLD, hold_gradients=False
@@ -267,6 +265,8 @@ class Managed:
     @staticmethod
     def bytes(side: Side, number: int) -> tuple[int, int]:
         """Live bytes of one step without what is lent, and the pool."""
+        # What was lent before there was a plan may be torch's by now.
+        Managed.lent.clear()
         live = side.peak(number, ManagedLiveBytes(set))
         report = side.optimizer.report()
         return live, report["plan_device_bytes"] - report["plan_left_bytes"]
