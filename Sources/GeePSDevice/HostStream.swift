@@ -118,9 +118,14 @@ final class HostStream: DeviceStream, @unchecked Sendable {
     }
 
     func close() {
-        order.withLock { isClosed = true }
+        let last = order.withLock { () -> UInt64 in
+            isClosed = true
+            return enqueued
+        }
         queue.close()
         thread.join()
+        // Somebody may be at work on his own thread.
+        progress.reach(last)
     }
 
     var fullWaits: UInt64 { queue.fullWaits }

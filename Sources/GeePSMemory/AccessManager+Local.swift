@@ -18,8 +18,8 @@ extension AccessManager {
         copy: (UnsafeMutableRawPointer) -> Void
     ) throws(AccessError) -> Bool {
         let position = note(Access(.local, batch: batch.id, matters: false))
+        try rethrowFailure()
         if let managed, managed.leave(batch.id, bytes, at: position) {
-            try rethrowFailure()
             _ = note(Access(.endLocal, batch: batch.id, matters: true))
             return true
         }

@@ -14,7 +14,7 @@ _R = TypeVar("_R")
 
 
 def outside_graphs(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """``torch._dynamo.disable``, which costs 2 us a call, only where something is being compiled or has been.
+    """``torch._dynamo.disable``, which costs 2 us a call, only inside what is compiled.
 
     A managed step of a Transformer runs a thousand hooks.
     """

@@ -56,7 +56,7 @@ class Optimizer(torch.optim.Optimizer):
         device = _device.of(self.tables[0].members[0].parameter)
         options = {**options, "device": device.option}
         if self._is_in_place:
-            options["keeper_threads"] = int(__import__("os").environ.get("KT", min(torch.get_num_threads(), 64)))
+            options["keeper_threads"] = min(torch.get_num_threads(), 64)
         rules = [_rules.rule(inner, self.param_groups[table.group]) for table in self.tables]
         self._rates = [rule.learning_rate for rule in rules]
         self._numbers = [_rules.numbers(rule) for rule in rules]

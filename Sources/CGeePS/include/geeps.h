@@ -302,9 +302,9 @@ typedef enum geeps_access_kind {
 typedef struct geeps_access {
     int32_t kind;    /* a geeps_access_kind */
     uint32_t id;     /* of the table, or of the local data */
-    int32_t matters; /* local: its content is needed; end of local: it must survive, and, if 2, may stay with
-                        who has put it; update: it is made on the device and
-                        copied from there, which is so in all jobs but those of one process, keeper and host device */
+    int32_t matters; /* local: its content is needed; end of local: it must survive, and, if 2, may stay with who has
+                        put it; update: it is made on the device and copied from there, which is so in all jobs but
+                        those of one process, one keeper and the host device */
 } geeps_access;
 
 /* What managed memory would make of an iteration. */
