@@ -100,4 +100,53 @@ import Testing
         // Reading back is no access: the plan is followed as before.
         #expect(subject.manager.counters.planDeviations == 0)
     }
+
+    /// What one plan left with the caller is found under the next, and nobody waits for its place.
+    @Test func contentThatWasLeftOutlivesItsPlan() throws {
+        let device = HostDevice()
+        let tables = [TableLayout(name: "table", rowCount: 4, rowWidth: 4)]
+        let store = try PlainStore(tables: tables, device: device, seed: 1)
+        var memory = MemoryConfiguration()
+        memory.waitTimeout = .seconds(5)
+        let manager = try AccessManager(
+            tables: tables, store: store, device: device, staleness: .bulkSynchronous,
+            memory: memory)
+        defer {
+            manager.close()
+            store.close()
+        }
+        let local = try manager.localBatch(name: "activation", byteCount: 1024)
+        // Used an iteration after it was made.
+        let plan = AccessPlan([
+            Access(.local, batch: local.id, matters: true), Access(.endLocal, batch: local.id),
+            Access(.local, batch: local.id), Access(.endLocal, batch: local.id, matters: true),
+            Access(.clock),
+        ])
+        var problem = manager.problem(for: plan)
+        let copying = try PlacementPlanner.placement(for: problem)
+        problem.locals[0].mayBeLeft = true
+        let leaving = try PlacementPlanner.placement(for: problem)
+        let made = UnsafeMutablePointer<Float>.allocate(capacity: 256)
+        defer { made.deallocate() }
+        func iterate(_ value: Float) throws -> Bool {
+            let found = try manager.local(local, fetch: true)
+            if value > 1 { #expect(found.floats[255] == value - 1) }
+            found.release(keep: false)
+            made.update(repeating: value, count: 256)
+            return try manager.put(local, left: UnsafeMutableRawPointer(made)) { room in
+                room.copyMemory(from: made, byteCount: 1024)
+            }
+        }
+        try manager.follow(plan, placement: leaving)
+        for value in 1...3 {
+            #expect(try iterate(Float(value)))
+            manager.clock()
+        }
+        try manager.follow(plan, placement: copying)
+        for value in 4...8 {
+            #expect(try !iterate(Float(value)))
+            manager.clock()
+        }
+        #expect(manager.counters.planDeviations == 0)
+    }
 }

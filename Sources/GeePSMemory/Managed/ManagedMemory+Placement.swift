@@ -13,6 +13,7 @@ extension ManagedMemory {
         staleness: @escaping @Sendable () -> Staleness
     ) throws(AccessError) {
         try leave()
+        try takeWhatWasLeft()
         try makeArena(byteCount: placement.arenaBytes)
         guard let arena else { return }
         for (id, home) in placement.homes.enumerated() where home == .moves {
@@ -79,6 +80,14 @@ extension ManagedMemory {
         guard run != nil else { return }
         counted.abandoned += 1
         try leave(rowsLentOf: lent)
+    }
+
+    /// Saves what another placement left with the caller: this one may have a place for it, which somebody must vacate.
+    private func takeWhatWasLeft() throws(AccessError) {
+        for local in locals {
+            if case .left(let bytes) = local.content { try save(local, from: bytes) }
+        }
+        try wait(for: outStream)
     }
 
     /// Whether the application holds something.
