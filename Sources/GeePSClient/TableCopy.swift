@@ -134,7 +134,8 @@ final class TableCopy: @unchecked Sendable {
     private func waitForCopies(of blocks: some Sequence<Int>) {
         // A failed one shows where the rows are used.
         try? rowsAreRead?.wait()
-        for block in blocks { mirror?.wait(forCopy: mirrorCopies[block]) }
+        guard let mirror else { return }
+        for block in blocks { mirror.wait(forCopy: mirrorCopies[block]) }
     }
 
     /// Managed memory: `body` puts work on `stream` that reads the rows; `store` waits until it is done.

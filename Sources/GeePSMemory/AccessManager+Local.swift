@@ -107,35 +107,30 @@ extension ManagedMemory {
     ) throws(AccessError) {
         let local = locals[id]
         precondition(local.holders == 0, "local data \(local.name) is read back while it is held")
-        switch local.content {
-        case .host:
+        if local.content == .host {
             try wait(for: outStream)
             guard let home = local.home else { return }
-            target.copyMemory(from: home.address, byteCount: local.byteCount)
-        case .device(let stay):
-            guard let run else { return }
-            try settleApplication()
-            outStream.copy(
-                from: run.stays[stay].address, to: target, byteCount: local.byteCount,
-                direction: .deviceToHost, label: "\(local.name) read back")
-            try wait(for: outStream)
-        case .piece:
-            guard let piece = local.piece, let address = pieces.address(of: piece) else { return }
-            try settleApplication()
-            outStream.copy(
-                from: address, to: target, byteCount: local.byteCount,
-                direction: .deviceToHost, label: "\(local.name) read back")
-            try wait(for: outStream)
-        case .left(let bytes):
-            try settleApplication()
-            outStream.copy(
-                from: bytes, to: target, byteCount: local.byteCount, direction: .deviceToHost,
-                label: "\(local.name) read back")
-            try wait(for: outStream)
-        case .none, .lost:
+            return target.copyMemory(from: home.address, byteCount: local.byteCount)
+        }
+        guard let address = deviceAddress(of: local) else {
             throw AccessError(
                 .contentLost, "nothing was kept of local data \(local.name) that could be read back"
             )
+        }
+        try settleApplication()
+        outStream.copy(
+            from: address, to: target, byteCount: local.byteCount, direction: .deviceToHost,
+            label: "\(local.name) read back")
+        try wait(for: outStream)
+    }
+
+    /// Where on the device content of local data is; nil where it is not.
+    private func deviceAddress(of local: LocalState) -> UnsafeMutableRawPointer? {
+        switch local.content {
+        case .device(let stay): run?.stays[stay].address
+        case .piece: local.piece.flatMap { pieces.address(of: $0) }
+        case .left(let bytes): bytes
+        case .none, .host, .lost: nil
         }
     }
 }

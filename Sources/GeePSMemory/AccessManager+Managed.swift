@@ -104,7 +104,7 @@ extension AccessManager {
             tables: tables.map {
                 PlanProblem.Table(name: $0.name, cacheBytes: $0.byteCount)
             })
-        problem.updatesNeedRoom = updatesMove || managed == nil
+        problem.updatesNeedRoom = !store.stepsInPlace
         for batch in batches {
             guard case .list(let index) = batch.selection else { continue }
             problem.fixedBytes += (index.byteCount + 63) / 64 * 64

@@ -16,6 +16,20 @@ import Testing
         return sketch
     }
 
+    /// 4 kB and 1 kB, made in steps 0 and 1 and used again in the last two; between them 2 kB are busy.
+    private func twoActivations() -> NetworkSketch {
+        clocked { net in
+            let first = net.local("first", 4 * kilo)
+            let second = net.local("second", kilo)
+            let busy = net.local("busy", 2 * kilo)
+            net.step([(first, false, true)], read: nil, update: nil)
+            net.step([(second, false, true)], read: nil, update: nil)
+            for _ in 0..<4 { net.step([(busy, false, false)], read: nil, update: nil) }
+            net.step([(second, true, false)], read: nil, update: nil)
+            net.step([(first, true, false)], read: nil, update: nil)
+        }
+    }
+
     @Test func contentThatNobodyFetchesLaterNeedsNoHostMemory() throws {
         let sketch = clocked { net in
             let item = net.local("scratch", kilo)
@@ -30,17 +44,7 @@ import Testing
     }
 
     @Test func ofTwoActivationsTheOneThatFitsStays() throws {
-        // Made in steps 0 and 1, used again in 4 and 5; beside them 2 kB are busy in step 2 and 3.
-        let sketch = clocked { net in
-            let first = net.local("first", 4 * kilo)
-            let second = net.local("second", kilo)
-            let busy = net.local("busy", 2 * kilo)
-            net.step([(first, false, true)], read: nil, update: nil)
-            net.step([(second, false, true)], read: nil, update: nil)
-            for _ in 0..<4 { net.step([(busy, false, false)], read: nil, update: nil) }
-            net.step([(second, true, false)], read: nil, update: nil)
-            net.step([(first, true, false)], read: nil, update: nil)
-        }
+        let sketch = twoActivations()
         let placement = try plan(sketch, budget: 4 * kilo)
         #expect(placement.homes[0] == .moves)
         #expect(placement.homes[1] == .transient)
@@ -48,17 +52,8 @@ import Testing
     }
 
     @Test func contentIsLeftWithTheCallerWhereItFitsBesideTheRest() throws {
-        // Two activations wait for their use while 2 kB are busy: 7 kB at once, all told.
-        var sketch = clocked { net in
-            let first = net.local("first", 4 * kilo)
-            let second = net.local("second", kilo)
-            let busy = net.local("busy", 2 * kilo)
-            net.step([(first, false, true)], read: nil, update: nil)
-            net.step([(second, false, true)], read: nil, update: nil)
-            for _ in 0..<4 { net.step([(busy, false, false)], read: nil, update: nil) }
-            net.step([(second, true, false)], read: nil, update: nil)
-            net.step([(first, true, false)], read: nil, update: nil)
-        }
+        // 7 kB at once, all told.
+        var sketch = twoActivations()
         sketch.problem.locals[0].mayBeLeft = true
         sketch.problem.locals[1].mayBeLeft = true
         let all = try plan(sketch, budget: 7 * kilo)

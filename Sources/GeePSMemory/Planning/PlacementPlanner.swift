@@ -267,9 +267,7 @@ private final class Candidate {
     private let mayNarrow: Bool
     private let roundsPerOrder: Int
     private lazy var list = StayList(draft)
-    private(set) lazy var packing = Packing.pack(
-        list.pieces, phaseCount: draft.outline.phaseCount, limit: limit, mayNarrow: mayNarrow,
-        roundsPerOrder: roundsPerOrder)
+    private(set) lazy var packing = pack(list)
 
     init(
         _ draft: SelectionDraft, limit: Int, isPaperOnly: Bool = false, mayNarrow: Bool = true,
@@ -307,12 +305,14 @@ private final class Candidate {
 
     private func leaving(_ stays: ArraySlice<Int>) -> Leaving {
         let list = list.leaving(stays)
-        return Leaving(
-            draft: draft, list: list,
-            packing: Packing.pack(
-                list.pieces, phaseCount: draft.outline.phaseCount,
-                limit: max(0, limit - list.leftBytes), mayNarrow: mayNarrow,
-                roundsPerOrder: roundsPerOrder))
+        return Leaving(draft: draft, list: list, packing: pack(list))
+    }
+
+    private func pack(_ list: StayList) -> Packing {
+        Packing.pack(
+            list.pieces, phaseCount: draft.outline.phaseCount,
+            limit: max(0, limit - list.leftBytes), mayNarrow: mayNarrow,
+            roundsPerOrder: roundsPerOrder)
     }
 }
 
